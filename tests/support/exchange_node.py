@@ -1,0 +1,215 @@
+"""A node without listeners and jobs: its use cases on a real store, called by tests.
+
+What a running node does by itself, tests do here step by step: nothing happens that a
+test has not asked for.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from hashlight_node.exchange.copying import FollowParts
+from hashlight_node.exchange.follow import Follower
+from hashlight_node.exchange.inspect import Inspect
+from hashlight_node.exchange.list_notes import ListNotes
+from hashlight_node.exchange.lookup import Lookup
+from hashlight_node.exchange.notices import Notices
+from hashlight_node.exchange.peering import Peering
+from hashlight_node.exchange.publish import Publisher
+from hashlight_node.exchange.push import Pusher
+from hashlight_node.exchange.serve import Serving
+from hashlight_node.exchange.witness import Witness
+from hashlight_node.keys import create_keyring, load_keyring
+from hashlight_node.matching.matcher import Matcher
+from hashlight_node.matching.policy import Policy
+from hashlight_node.peers.client import PeerClient
+from hashlight_node.peers.network import open_session
+from hashlight_node.store import deliveries, logs, records, signals
+from hashlight_node.store import peers as peer_store
+from hashlight_node.store.database import Database
+from hashlight_node.store.migrate import migrate
+from hashlight_protocol import Ref, parse_signal
+
+from .made_records import md5_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from hashlight_node.keys import Keyring
+    from hashlight_node.model import Evidence, Follow, Log, Peer, StoredRecord
+    from hashlight_node.store.database import Connection
+
+    from .clock import ManualClock
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class ExchangeNode:
+    """The use cases of one node, and what they stand on."""
+
+    name: str
+    clock: ManualClock
+    database: Database
+    keyring: Keyring
+    matcher: Matcher
+    client: PeerClient
+    notices: Notices
+    list_notes: ListNotes
+    publisher: Publisher
+    pusher: Pusher
+    witness: Witness
+    follower: Follower
+    peering: Peering
+    serving: Serving
+    lookup: Lookup
+    inspect: Inspect
+
+    async def read(self, function: Callable[[Connection], Found]) -> Found:
+        return await self.database.read(function)
+
+    async def log(self, origin: str) -> Log:
+        found = await self.read(lambda conn: logs.find_log(conn, origin))
+        assert found is not None
+        return found
+
+    async def peer(self, name: str) -> Peer:
+        found = await self.read(lambda conn: peer_store.find_peer(conn, name))
+        assert found is not None
+        return found
+
+    async def follow(self, peer_name: str, list_name: str) -> Follow:
+        peer = await self.peer(peer_name)
+        found = await self.read(
+            lambda conn: peer_store.find_follow(conn, peer.peer_id, list_name)
+        )
+        assert found is not None
+        return found
+
+    async def record(self, origin: str, leaf_index: int) -> StoredRecord:
+        ref = Ref(origin, leaf_index)
+        found = await self.read(lambda conn: records.read_record(conn, ref))
+        assert found is not None
+        return found
+
+    async def evidence(self) -> list[Evidence]:
+        return await self.read(deliveries.list_evidence)
+
+    async def matches(self, number: int) -> int:
+        """Count the live records that assert the MD5 of record `number`."""
+        query = parse_signal("md5", md5_of(number))
+        answer = await self.lookup.lookup([query], max_distance=None)
+        return sum(len(match.records) for match in answer.results[0].matches)
+
+
+@asynccontextmanager
+async def open_exchange_node(
+    directory: Path, name: str, clock: ManualClock
+) -> AsyncIterator[ExchangeNode]:
+    """Open a node in a directory; the same directory again is the same node."""
+    keyring, database = _open_store(directory, name)
+    matcher = Matcher(pdq_threshold=31)
+    await database.read(lambda conn: matcher.load(signals.live_signals(conn)))
+    notices = Notices()
+    try:
+        async with open_session(allow_loopback=True, allow_private=False) as session:
+            client = PeerClient(
+                session,
+                node_name=name,
+                http_key_id=keyring.http_key_id,
+                http_signer=keyring.http,
+                clock=clock,
+                timeout_seconds=2,
+            )
+            node = _build(name, clock, database, keyring, (matcher, client, notices))
+            try:
+                yield node
+            finally:
+                await node.pusher.close()
+    finally:
+        notices.close()
+        await database.close()
+
+
+def _open_store(directory: Path, name: str) -> tuple[Keyring, Database]:
+    url = f"sqlite:///{directory / 'hashlight.db'}"
+    keys = directory / "keys"
+    if keys.exists():
+        return load_keyring(keys, name), Database.open(url)
+    directory.mkdir(parents=True, exist_ok=True)
+    migrate(url)
+    return create_keyring(keys, name), Database.open(url)
+
+
+def _build(
+    name: str,
+    clock: ManualClock,
+    database: Database,
+    keyring: Keyring,
+    rest: tuple[Matcher, PeerClient, Notices],
+) -> ExchangeNode:
+    matcher, client, notices = rest
+    list_notes = ListNotes(database=database, client=client, clock=clock)
+    return ExchangeNode(
+        name=name,
+        clock=clock,
+        database=database,
+        keyring=keyring,
+        matcher=matcher,
+        client=client,
+        notices=notices,
+        list_notes=list_notes,
+        publisher=Publisher(
+            database=database,
+            keyring=keyring,
+            matcher=matcher,
+            clock=clock,
+            node_name=name,
+            on_advanced=notices.advanced,
+        ),
+        pusher=Pusher(
+            database=database,
+            client=client,
+            keyring=keyring,
+            clock=clock,
+            notices=notices,
+        ),
+        witness=Witness(
+            database=database,
+            list_notes=list_notes,
+            signer=keyring.witness,
+            clock=clock,
+            on_notice=notices.announced,
+        ),
+        follower=Follower(
+            FollowParts(
+                database=database,
+                client=client,
+                list_notes=list_notes,
+                matcher=matcher,
+                witness=keyring.witness,
+                mirror=keyring.mirror,
+                clock=clock,
+                notices=notices,
+            )
+        ),
+        peering=Peering(
+            database=database,
+            client=client,
+            clock=clock,
+            node_name=name,
+            notices=notices,
+        ),
+        serving=Serving(database=database, notices=notices, node_name=name),
+        lookup=Lookup(
+            database=database,
+            matcher=matcher,
+            policy=Policy(),
+            node_name=name,
+            clock=clock,
+        ),
+        inspect=Inspect(database=database, clock=clock, node_name=name),
+    )

@@ -1,0 +1,235 @@
+"""A peer over real HTTP that does what it should, until a test tells it to lie.
+
+It answers out of logs in memory and checks no grant. `tamper` changes answers of one
+kind on their way out, `play` takes a kind over, `honest` ends all tricks.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import zstandard
+from aiohttp import web
+
+from hashlight_protocol import (
+    COSIGNATURE,
+    ED25519,
+    BodyBundleId,
+    Descriptor,
+    Ed25519Signer,
+    EntryBundleId,
+    HttpKey,
+    ListNote,
+    LogInfo,
+    TileId,
+    append_signatures,
+    cosign,
+    encode_vkey,
+    list_id,
+    origin_hash,
+    parse_add_checkpoint,
+    parse_tile_path,
+    sign_descriptor,
+    sign_list_note,
+    unverified_origin,
+)
+
+from .log_simulator import LogSimulator
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from hashlight_protocol import Signer
+
+    from .clock import ManualClock
+
+_LOG = re.compile(r"/hsf/v1/log/([a-z0-9-]+)/([0-9]+)/(.+)")
+_LIST = re.compile(r"/hsf/v1/lists/([a-z0-9-]+)")
+_MIRROR = re.compile(r"/hsf/v1/mirror/([0-9a-f]{64})/checkpoint")
+_ADD = "/hsf/v1/witness/add-checkpoint"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What goes out, before tricks."""
+
+    kind: str
+    body: bytes
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+NOT_FOUND = Answer(
+    "nothing",
+    b'{"type":"hsf:unknown-log","status":404}',
+    404,
+    {"Content-Type": "application/problem+json"},
+)
+
+
+class PeerSimulator:
+    """A node of another company, as its peers see it."""
+
+    def __init__(self, name: str, clock: ManualClock) -> None:
+        self.name = name
+        self.clock = clock
+        self.base = ""
+        self.version = 1
+        self.identity = Ed25519Signer(name, ED25519, os.urandom(32))
+        self.http = Ed25519Signer(f"{name}#h1", ED25519, os.urandom(32))
+        self.witness = self._cosigner("witness")
+        self.mirror = self._cosigner("mirror")
+        self.logs: dict[str, LogSimulator] = {}
+        self.list_versions: dict[str, int] = {}
+        self.mirrored: dict[str, bytes] = {}
+        self.pushed: list[bytes] = []
+        self.asked: list[tuple[str, str]] = []
+        self._tricks: list[tuple[str, Callable[[Answer], Answer]]] = []
+        self._plays: dict[
+            str, Callable[[web.Request], Awaitable[web.StreamResponse]]
+        ] = {}
+
+    def _cosigner(self, part: str) -> Ed25519Signer:
+        return Ed25519Signer(f"{self.name}/hsf/v1/{part}", COSIGNATURE, os.urandom(32))
+
+    @property
+    def vkey(self) -> str:
+        return encode_vkey(self.identity.key)
+
+    def create_list(self, name: str) -> LogSimulator:
+        log = LogSimulator(f"{list_id(self.name, name)}/1")
+        self.logs[name] = log
+        self.list_versions[name] = 1
+        return log
+
+    def tamper(self, kind: str, trick: Callable[[Answer], Answer]) -> None:
+        """Change every answer of a kind."""
+        self._tricks.append((kind, trick))
+
+    def tamper_body(self, kind: str, trick: Callable[[bytes], bytes]) -> None:
+        """Change the content of every answer of a kind."""
+        self.tamper(kind, lambda answer: replace(answer, body=trick(answer.body)))
+
+    def play(
+        self, kind: str, act: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> None:
+        """Answer requests of a kind by hand."""
+        self._plays[kind] = act
+
+    def honest(self) -> None:
+        """End all tricks."""
+        self._tricks.clear()
+        self._plays.clear()
+
+    def kinds_asked(self) -> list[str]:
+        return [kind for kind, _ in self.asked]
+
+    def descriptor(self) -> bytes:
+        return sign_descriptor(
+            Descriptor(
+                name=self.name,
+                version=self.version,
+                base=self.base,
+                http_keys=(HttpKey("h1", self.http.key.public_key),),
+                witness=self.witness.key,
+                mirror=self.mirror.key,
+                limits={},
+                features=(),
+            ),
+            self.identity,
+        )
+
+    def list_note(self, name: str) -> bytes:
+        log = self.logs[name]
+        return sign_list_note(
+            ListNote(
+                id=log.list_id,
+                node=self.name,
+                list_name=name,
+                version=self.list_versions[name],
+                meta={},
+                logs=(LogInfo(log.origin, (log.signer.key,), "active", None),),
+            ),
+            self.identity,
+        )
+
+    def acknowledge(self, note: bytes, signer: Signer | None = None) -> None:
+        """Say that a log of somebody else is copied up to this checkpoint."""
+        line = cosign(note, signer or self.mirror, now=self.clock())
+        origin = unverified_origin(note)
+        self.mirrored[origin_hash(origin)] = append_signatures(note, line)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[PeerSimulator]:
+        """Listen on loopback."""
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            yield self
+        finally:
+            await runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        answer = self._answer(request.path, await request.read())
+        self.asked.append((answer.kind, request.path))
+        if answer.kind in self._plays:
+            return await self._plays[answer.kind](request)
+        for kind, trick in self._tricks:
+            if kind == answer.kind:
+                answer = trick(answer)
+        if answer.kind == "mirror" and answer.status == 200:
+            etag = f'"{len(self.mirrored)}-{hash(answer.body)}"'
+            answer.headers["ETag"] = etag
+            if request.headers.get("If-None-Match") == etag:
+                return web.Response(status=304)
+        return web.Response(
+            status=answer.status, body=answer.body, headers=answer.headers
+        )
+
+    def _answer(self, path: str, body: bytes) -> Answer:
+        if path == "/.well-known/hsf":
+            return Answer("descriptor", self.descriptor())
+        if path == _ADD:
+            return self._cosign(body)
+        if mirrored := _MIRROR.fullmatch(path):
+            note = self.mirrored.get(mirrored[1])
+            answer = replace(NOT_FOUND, kind="mirror")
+            return answer if note is None else Answer("mirror", note)
+        return self._content(path)
+
+    def _content(self, path: str) -> Answer:
+        listed = _LIST.fullmatch(path)
+        if listed and listed[1] in self.logs:
+            return Answer("list-note", self.list_note(listed[1]))
+        logged = _LOG.fullmatch(path)
+        if logged and logged[1] in self.logs and logged[2] == "1":
+            return self._resource(self.logs[logged[1]], logged[3])
+        return NOT_FOUND
+
+    def _cosign(self, body: bytes) -> Answer:
+        self.pushed.append(body)
+        note = parse_add_checkpoint(body).note
+        line = cosign(note, self.witness, now=self.clock())
+        return Answer("add-checkpoint", line)
+
+    def _resource(self, log: LogSimulator, name: str) -> Answer:
+        if name == "checkpoint":
+            return Answer("checkpoint", log.note())
+        match parse_tile_path(name):
+            case TileId(level, index, width):
+                return Answer("tile", log.tile(level, index, width))
+            case EntryBundleId(index, width):
+                return Answer("entries", log.entry_bundle(index, width))
+            case BodyBundleId(index, width):
+                raw = log.body_bundle(index, width)
+                coded = zstandard.ZstdCompressor().compress(raw)
+                return Answer("bodies", coded, headers={"Content-Encoding": "zstd"})
