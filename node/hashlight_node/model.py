@@ -1,0 +1,266 @@
+"""The values that travel between the parts of a node.
+
+Plain frozen values: the store makes them out of rows, use cases and handlers
+read them, nobody hands out rows. What is defined by the wire protocol (entries,
+records, checkpoints, references) lives in `hashlight_protocol` and is used from
+there. Instants are integer Unix seconds and end in `_at`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hashlight_protocol import BodyStatus, Reason, Ref
+
+
+Clock = Callable[[], int]
+"""Gives the current time in whole Unix seconds; injected so that tests own time."""
+
+
+class Role(StrEnum):
+    """Whether we write a log or copy it."""
+
+    OWN = "own"
+    FOLLOWED = "followed"
+
+
+class LogState(StrEnum):
+    """What may still happen to a log; a quarantined one serves what it had."""
+
+    ACTIVE = "active"
+    FROZEN = "frozen"
+    ABANDONED = "abandoned"
+    QUARANTINED = "quarantined"
+
+
+class RecordState(StrEnum):
+    """Whether lookups may use a record; only `LIVE` ones match."""
+
+    LIVE = "live"
+    RETRACTED = "retracted"
+    ERASED = "erased"
+    SUPERSEDED = "superseded"
+    WITHHELD = "withheld"
+    INVALID = "invalid"
+
+
+class PeerState(StrEnum):
+    """Whether we talk to a peer."""
+
+    ACTIVE = "active"
+    QUARANTINED = "quarantined"
+
+
+class FollowState(StrEnum):
+    """Where following one list of a peer stands."""
+
+    WAITING = "waiting"
+    ACTIVE = "active"
+    QUARANTINED = "quarantined"
+
+
+class Handling(StrEnum):
+    """What local policy says to do with a match."""
+
+    BLOCK = "block"
+    REVIEW = "review"
+    IGNORE = "ignore"
+
+
+class OpinionFold(StrEnum):
+    """All opinions about a signal, folded into one word."""
+
+    POSITIVE = "positive"
+    SEED = "seed"
+    DISPUTED = "disputed"
+    NEGATIVE = "negative"
+
+
+class Scope(StrEnum):
+    """What a bearer token of the local API allows."""
+
+    LOOKUP = "lookup"
+    PUBLISH = "publish"
+    FEEDBACK = "feedback"
+    AUDIT = "audit"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """One log, own or followed, as far as it is verified and applied here.
+
+    Attributes:
+        tree_size: Entries stored and applied, each verified.
+        root_hash: Root of the tree of that size, 32 bytes.
+        checkpoint: Newest signed note whose whole tree is stored, or None before the first.
+        checkpoint_size: Its tree size; at most `tree_size`.
+        mirror_checkpoint: `checkpoint` with our mirror cosignature (followed logs).
+        error: Why a quarantined log is quarantined.
+    """
+
+    log_id: int
+    origin: str
+    node: str
+    list_name: str
+    epoch: int
+    role: Role
+    state: LogState
+    tree_size: int
+    root_hash: bytes
+    checkpoint: bytes | None
+    checkpoint_size: int
+    mirror_checkpoint: bytes | None
+    verified_at: int | None
+    created_at: int
+    list_note: bytes | None
+    list_note_version: int
+    meta: Mapping[str, object]
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A pinned node: its identity key was exchanged by the operators by hand."""
+
+    peer_id: int
+    name: str
+    base: str
+    identity_vkey: str
+    descriptor: bytes
+    descriptor_version: int
+    state: PeerState
+    added_at: int
+    contacted_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One peer's right to fetch one of our lists, whole."""
+
+    peer_name: str
+    list_name: str
+    granted_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """Our wish to copy one list of one peer."""
+
+    follow_id: int
+    peer_id: int
+    peer_name: str
+    list_name: str
+    state: FollowState
+    followed_at: int
+    synced_at: int | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """A record as the store holds it; `salt` and `body` are empty unless present."""
+
+    record_id: int
+    ref: Ref
+    node: str
+    list_name: str
+    status: BodyStatus
+    state: RecordState
+    reason: Reason | None
+    withdrawn_by: int | None
+    withdrawn_at: int | None
+    applied_at: int
+    expires_at: int | None
+    salt: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SignalChange:
+    """A signal became live (first live record) or dead (last one gone)."""
+
+    signal_id: int
+    type: str
+    value: str
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecordEvidence:
+    """One live record that asserts a signal: what a lookup answer shows of it."""
+
+    record_id: int
+    ref: Ref
+    list_name: str
+    origin_node: str
+    tree_size: int
+    labels: tuple[Mapping[str, object], ...]
+    source: str
+    review: str
+    created_at: int | None
+    quality: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOpinion:
+    """An opinion about a record, by the node whose feedback list holds it."""
+
+    node: str
+    ref: Ref
+    about: Ref
+    signal_type: str | None
+    stance: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A peer's witness cosignature over our log: it has seen this size, at this time."""
+
+    origin: str
+    peer_name: str
+    tree_size: int
+    cosigned_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """A peer's mirror cosignature: everything up to this size is stored and applied.
+
+    Attributes:
+        note: Our checkpoint of that size with the peer's mirror cosignature; the proof.
+    """
+
+    origin: str
+    peer_name: str
+    tree_size: int
+    acknowledged_at: int
+    note: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Bytes that show how a peer misbehaved."""
+
+    evidence_id: int
+    peer_name: str
+    list_name: str
+    code: str
+    what: str
+    found_at: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token of the local API; only its hash is ever stored."""
+
+    token_id: int
+    label: str
+    scopes: frozenset[Scope]
+    created_at: int

@@ -1,0 +1,360 @@
+"""Logs: how far each is verified, and the tiles and entries that prove it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select, update
+
+from hashlight_node.model import Log, LogState, Role
+from hashlight_node.store import tables
+from hashlight_node.store.errors import (
+    LogExistsError,
+    LogMovedError,
+    MissingTileError,
+)
+from hashlight_node.store.statements import upsert
+from hashlight_protocol import (
+    EMPTY_ROOT,
+    TILE_WIDTH,
+    encode_entry_bundle,
+    new_tiles,
+    origin_hash,
+    parse_entry_bundle,
+    parse_origin,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy import Connection, Row, Select
+
+_logs = tables.logs
+_tiles = tables.tiles
+_bundles = tables.entry_bundles
+
+
+def insert_log(
+    connection: Connection,
+    *,
+    origin: str,
+    role: Role,
+    meta: Mapping[str, object],
+    created_at: int,
+) -> Log:
+    """Add an empty log.
+
+    Args:
+        connection: In a write transaction.
+        origin: `<node>/hsf/v1/log/<list>/<epoch>`.
+        role: Whether we write it or copy it.
+        meta: What the list's owner says about the list; kept as JSON.
+        created_at: Now.
+
+    Raises:
+        LogExistsError: The origin is taken.
+    """
+    name = parse_origin(origin)
+    statement = upsert(connection, _logs).values(
+        origin=origin,
+        origin_hash=origin_hash(origin),
+        node=name.node,
+        list_name=name.list_name,
+        epoch=name.epoch,
+        role=role.value,
+        state=LogState.ACTIVE.value,
+        tree_size=0,
+        root_hash=EMPTY_ROOT,
+        checkpoint_size=0,
+        created_at=created_at,
+        list_note_version=0,
+        meta=json.dumps(meta),
+    )
+    if connection.execute(statement.on_conflict_do_nothing()).rowcount == 0:
+        raise LogExistsError(origin)
+    return _one(connection, select(_logs).where(_logs.c.origin == origin))
+
+
+def find_log(connection: Connection, origin: str) -> Log | None:
+    """Look a log up by its origin."""
+    return _find(connection, select(_logs).where(_logs.c.origin == origin))
+
+
+def find_own_log(connection: Connection, node: str, list_name: str) -> Log | None:
+    """Look up the newest log of one of our lists."""
+    return _find(connection, _newest(Role.OWN, node, list_name))
+
+
+def find_followed_log(connection: Connection, node: str, list_name: str) -> Log | None:
+    """Look up the newest log that we hold of a peer's list."""
+    return _find(connection, _newest(Role.FOLLOWED, node, list_name))
+
+
+def list_logs(connection: Connection, role: Role | None = None) -> list[Log]:
+    """List logs by origin, of one role or all."""
+    query = select(_logs).order_by(_logs.c.origin)
+    if role is not None:
+        query = query.where(_logs.c.role == role.value)
+    return [_log_of(row) for row in connection.execute(query)]
+
+
+def append_verified(
+    connection: Connection,
+    log: Log,
+    entries: Sequence[bytes],
+    leaf_hashes: Sequence[bytes],
+    *,
+    root_hash: bytes,
+) -> Log:
+    """Store entries behind those that a log has, with the tiles they change.
+
+    Nothing is verified here. What the entries mean is for `records.apply_entries`, in
+    the same transaction.
+
+    Args:
+        connection: In a write transaction.
+        log: The log as the caller saw it.
+        entries: Encoded entries, 1 or more.
+        leaf_hashes: `leaf_hash` of each.
+        root_hash: Root of the tree with all of them, verified or about to be signed.
+
+    Raises:
+        LogMovedError: The log is not at the size and root that `log` has.
+    """
+    size = log.tree_size + len(entries)
+    # A compare-and-swap: two who append to the same size would fork the log, and for
+    # one of our own that means two signed checkpoints that contradict each other.
+    statement = (
+        update(_logs)
+        .where(
+            _logs.c.log_id == log.log_id,
+            _logs.c.tree_size == log.tree_size,
+            _logs.c.root_hash == log.root_hash,
+        )
+        .values(tree_size=size, root_hash=root_hash)
+    )
+    if connection.execute(statement).rowcount != 1:
+        raise LogMovedError(log.origin)
+    _append_bundles(connection, log, entries)
+    read_old = tile_fetcher(connection, log.log_id)
+    _save_tiles(connection, log.log_id, new_tiles(read_old, log.tree_size, leaf_hashes))
+    return _reload(connection, log)
+
+
+def set_checkpoint(
+    connection: Connection,
+    log: Log,
+    note: bytes,
+    size: int,
+    *,
+    mirror_checkpoint: bytes | None,
+    verified_at: int,
+) -> Log:
+    """Replace the checkpoint that a log is served with.
+
+    Args:
+        connection: In a write transaction.
+        log: The log.
+        note: Signed checkpoint whose whole tree is stored.
+        size: Its tree size.
+        mirror_checkpoint: The same with our mirror cosignature, None for our own logs.
+        verified_at: When it was verified or signed.
+
+    Raises:
+        LogMovedError: The tree is smaller than `size`, or a larger checkpoint is
+            already there.
+    """
+    # In SQL for the same reason as above: a checkpoint never goes back.
+    statement = (
+        update(_logs)
+        .where(
+            _logs.c.log_id == log.log_id,
+            _logs.c.tree_size >= size,
+            _logs.c.checkpoint_size <= size,
+        )
+        .values(
+            checkpoint=note,
+            checkpoint_size=size,
+            mirror_checkpoint=mirror_checkpoint,
+            verified_at=verified_at,
+        )
+    )
+    if connection.execute(statement).rowcount != 1:
+        raise LogMovedError(log.origin)
+    return _reload(connection, log)
+
+
+def set_log_state(
+    connection: Connection, log_id: int, state: LogState, error: str | None
+) -> None:
+    """Set what may still happen to a log, and why if it is quarantined."""
+    statement = update(_logs).where(_logs.c.log_id == log_id)
+    connection.execute(statement.values(state=state.value, error=error))
+
+
+def set_list_note(
+    connection: Connection, log_id: int, note: bytes, version: int
+) -> None:
+    """Keep the signed list note that a log was last described with."""
+    statement = update(_logs).where(_logs.c.log_id == log_id)
+    connection.execute(statement.values(list_note=note, list_note_version=version))
+
+
+def read_tile(
+    connection: Connection, log_id: int, level: int, index: int
+) -> bytes | None:
+    """Read a tile as wide as it is stored; narrower ones are prefixes of it."""
+    return connection.execute(
+        select(_tiles.c.hashes).where(
+            _tiles.c.log_id == log_id,
+            _tiles.c.level == level,
+            _tiles.c.tile_index == index,
+        )
+    ).scalar()
+
+
+def tile_fetcher(connection: Connection, log_id: int) -> Callable[[int, int], bytes]:
+    """Give a reader of one log's tiles that remembers what it has read.
+
+    It raises MissingTileError for a tile that is not stored. Use it within the
+    transaction of `connection`.
+    """
+    known: dict[tuple[int, int], bytes] = {}
+
+    def fetch(level: int, index: int) -> bytes:
+        tile = known.get((level, index))
+        if tile is None:
+            tile = read_tile(connection, log_id, level, index)
+            if tile is None:
+                raise MissingTileError(level, index)
+            known[level, index] = tile
+        return tile
+
+    return fetch
+
+
+def read_entry_bundle(
+    connection: Connection, log_id: int, bundle_index: int, width: int
+) -> bytes | None:
+    """Read the first entries of a bundle as they go over the wire.
+
+    Args:
+        connection: In a transaction.
+        log_id: The log.
+        bundle_index: Its first entry is leaf `bundle_index * 256`.
+        width: Entries wanted, 1 to 256.
+
+    Returns:
+        None if so many are not stored.
+    """
+    stored = _stored_bundle(connection, log_id, bundle_index)
+    if stored is None:
+        return None
+    raw, stored_width = stored
+    if width >= stored_width:
+        return raw if width == stored_width else None
+    return encode_entry_bundle(parse_entry_bundle(raw, stored_width)[:width])
+
+
+def read_entry(connection: Connection, log_id: int, leaf_index: int) -> bytes | None:
+    """Read one encoded entry, None if the log does not reach so far."""
+    bundle_index, offset = divmod(leaf_index, TILE_WIDTH)
+    stored = _stored_bundle(connection, log_id, bundle_index)
+    if stored is None or offset >= stored[1]:
+        return None
+    return parse_entry_bundle(*stored)[offset]
+
+
+def _newest(role: Role, node: str, list_name: str) -> Select[Any]:
+    return (
+        select(_logs)
+        .where(
+            _logs.c.role == role.value,
+            _logs.c.node == node,
+            _logs.c.list_name == list_name,
+        )
+        .order_by(_logs.c.epoch.desc())
+        .limit(1)
+    )
+
+
+def _find(connection: Connection, query: Select[Any]) -> Log | None:
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _log_of(row)
+
+
+def _one(connection: Connection, query: Select[Any]) -> Log:
+    return _log_of(connection.execute(query).one())
+
+
+def _reload(connection: Connection, log: Log) -> Log:
+    return _one(connection, select(_logs).where(_logs.c.log_id == log.log_id))
+
+
+def _log_of(row: Row[Any]) -> Log:
+    values = dict(row._mapping)  # noqa: SLF001 - public despite its name
+    del values["origin_hash"]
+    values["role"] = Role(values["role"])
+    values["state"] = LogState(values["state"])
+    values["meta"] = json.loads(values["meta"])
+    return Log(**values)
+
+
+def _stored_bundle(
+    connection: Connection, log_id: int, bundle_index: int
+) -> tuple[bytes, int] | None:
+    row = connection.execute(
+        select(_bundles.c.entries, _logs.c.tree_size)
+        .join(_logs, _logs.c.log_id == _bundles.c.log_id)
+        .where(_bundles.c.log_id == log_id, _bundles.c.bundle_index == bundle_index)
+    ).one_or_none()
+    if row is None:
+        return None
+    return row.entries, min(TILE_WIDTH, row.tree_size - bundle_index * TILE_WIDTH)
+
+
+def _append_bundles(connection: Connection, log: Log, entries: Sequence[bytes]) -> None:
+    index, offset = divmod(log.tree_size, TILE_WIDTH)
+    rows: list[dict[str, object]] = []
+    start = 0
+    while start < len(entries):
+        end = start + TILE_WIDTH - offset
+        raw = encode_entry_bundle(entries[start:end])
+        if offset:
+            # The encoding is a plain sequence, so a bundle grows at its end.
+            raw = _read_bundle(connection, log.log_id, index) + raw
+        rows.append({"log_id": log.log_id, "bundle_index": index, "entries": raw})
+        index, offset, start = index + 1, 0, end
+    statement = upsert(connection, _bundles)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[_bundles.c.log_id, _bundles.c.bundle_index],
+            set_={"entries": statement.excluded.entries},
+        ),
+        rows,
+    )
+
+
+def _read_bundle(connection: Connection, log_id: int, bundle_index: int) -> bytes:
+    query = select(_bundles.c.entries).where(
+        _bundles.c.log_id == log_id, _bundles.c.bundle_index == bundle_index
+    )
+    raw: bytes = connection.execute(query).scalar_one()
+    return raw
+
+
+def _save_tiles(
+    connection: Connection, log_id: int, tiles: Mapping[tuple[int, int], bytes]
+) -> None:
+    statement = upsert(connection, _tiles)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[_tiles.c.log_id, _tiles.c.level, _tiles.c.tile_index],
+            set_={"hashes": statement.excluded.hashes},
+        ),
+        [
+            {"log_id": log_id, "level": level, "tile_index": index, "hashes": hashes}
+            for (level, index), hashes in tiles.items()
+        ],
+    )

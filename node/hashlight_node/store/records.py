@@ -1,0 +1,282 @@
+"""Records: letting entries take effect, and reading what came of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from hashlight_node.model import RecordState, StoredOpinion, StoredRecord
+from hashlight_node.store import tables
+from hashlight_node.store.applying import apply_entries, fill_bodies
+from hashlight_node.store.statements import chunks
+from hashlight_protocol import (
+    TILE_WIDTH,
+    Body,
+    BodyStatus,
+    Erase,
+    Reason,
+    Ref,
+    Retract,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sqlalchemy import Connection, Row, Select
+
+__all__ = [
+    "apply_entries",
+    "fill_bodies",
+    "opinions_about",
+    "page_records",
+    "read_bodies",
+    "read_record",
+    "sightings_about",
+    "withdrawals_of",
+]
+
+_records = tables.records
+_contents = tables.contents
+_logs = tables.logs
+_opinions = tables.opinions
+_sightings = tables.sightings
+_withdrawals = tables.withdrawals
+
+
+def read_record(connection: Connection, ref: Ref) -> StoredRecord | None:
+    """Look a record up by its name; None if no record has it."""
+    query = _select_records().where(
+        _logs.c.origin == ref.origin, _records.c.leaf_index == ref.leaf_index
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _record_of(row)
+
+
+def page_records(
+    connection: Connection,
+    list_name: str,
+    after_record_id: int,
+    limit: int,
+    *,
+    node: str | None = None,
+) -> list[StoredRecord]:
+    """Read the records of a list, log by log in the order of their leaves.
+
+    Args:
+        connection: In a transaction.
+        list_name: Name of the list.
+        after_record_id: Id of the last record of the page before, 0 for the first page.
+        limit: Most records to return.
+        node: Whose list; those of all nodes that have one of this name if None.
+    """
+    query = select(_logs.c.log_id).where(_logs.c.list_name == list_name)
+    if node is not None:
+        query = query.where(_logs.c.node == node)
+    log_ids = connection.execute(query.order_by(_logs.c.log_id)).scalars().all()
+    last = connection.execute(
+        select(_records.c.log_id, _records.c.leaf_index).where(
+            _records.c.record_id == after_record_id
+        )
+    ).one_or_none()
+    after_log, after_leaf = (0, -1) if last is None else last
+    page: list[StoredRecord] = []
+    for log_id in log_ids:
+        # Per log and by leaf, because this is the order of an index that exists.
+        if log_id >= after_log and len(page) < limit:
+            first = after_leaf + 1 if log_id == after_log else 0
+            rows = connection.execute(
+                _select_records()
+                .where(_records.c.log_id == log_id, _records.c.leaf_index >= first)
+                .order_by(_records.c.leaf_index)
+                .limit(limit - len(page))
+            )
+            page.extend(map(_record_of, rows))
+    return page
+
+
+def read_bodies(
+    connection: Connection, log_id: int, bundle_index: int, width: int
+) -> list[Body]:
+    """Read the bodies of a bundle, as they are served.
+
+    Args:
+        connection: In a transaction.
+        log_id: The log.
+        bundle_index: Its first entry is leaf `bundle_index * 256`.
+        width: Entries wanted, 1 to 256; the log must have them.
+
+    Returns:
+        One for each entry. Retracted records keep their bodies, for audit.
+    """
+    first = bundle_index * TILE_WIDTH
+    query = (
+        select(
+            _records.c.leaf_index, _records.c.status, _contents.c.salt, _contents.c.body
+        )
+        .outerjoin(_contents, _contents.c.content_id == _records.c.content_id)
+        .where(
+            _records.c.log_id == log_id,
+            _records.c.leaf_index.between(first, first + width - 1),
+        )
+    )
+    bodies = [Body(BodyStatus.NONE)] * width
+    for leaf_index, status, salt, body in connection.execute(query):
+        bodies[leaf_index - first] = Body(BodyStatus(status), salt or b"", body or b"")
+    return bodies
+
+
+def opinions_about(connection: Connection, refs: Sequence[Ref]) -> list[StoredOpinion]:
+    """Read the opinions about records that their authors have not taken back.
+
+    Returns:
+        In the order in which they arrived here, for each of `refs`.
+    """
+    found: list[StoredOpinion] = []
+    for origin, leaf_indexes in _by_origin(refs).items():
+        for part in chunks(leaf_indexes):
+            query = _select_opinions().where(
+                _opinions.c.ref_origin == origin, _opinions.c.ref_index.in_(part)
+            )
+            found.extend(map(_opinion_of, connection.execute(query)))
+    return found
+
+
+def sightings_about(connection: Connection, ref: Ref) -> list[Mapping[str, object]]:
+    """Read what a record led to, as far as it was reported and not taken back.
+
+    Returns:
+        `node`, `ref`, `signal_type`, `outcome`, `count`, `first_at` and `last_at` of
+        each report, in the order in which they arrived here.
+    """
+    query = (
+        select(
+            _logs.c.node,
+            _logs.c.origin,
+            _records.c.leaf_index,
+            _sightings.c.signal_type,
+            _sightings.c.outcome,
+            _sightings.c.count,
+            _sightings.c.first_at,
+            _sightings.c.last_at,
+        )
+        .join(_records, _records.c.record_id == _sightings.c.record_id)
+        .join(_logs, _logs.c.log_id == _records.c.log_id)
+        .where(
+            _sightings.c.ref_origin == ref.origin,
+            _sightings.c.ref_index == ref.leaf_index,
+            _records.c.state == RecordState.LIVE.value,
+        )
+        .order_by(_sightings.c.record_id)
+    )
+    names = ("signal_type", "outcome", "count", "first_at", "last_at")
+    return [
+        {
+            "node": node,
+            "ref": Ref(origin, leaf_index),
+            **dict(zip(names, values, strict=True)),
+        }
+        for node, origin, leaf_index, *values in connection.execute(query)
+    ]
+
+
+def withdrawals_of(
+    connection: Connection, log_id: int, leaf_index: int
+) -> list[tuple[int, Retract | Erase]]:
+    """Read the RETRACT and ERASE entries that cover a leaf.
+
+    Returns:
+        Leaf index of the entry, and the entry, in their order in the log.
+    """
+    first, count = _withdrawals.c.first_index, _withdrawals.c.range_count
+    query = (
+        select(_withdrawals)
+        .where(
+            _withdrawals.c.log_id == log_id,
+            first <= leaf_index,
+            first + count > leaf_index,
+        )
+        .order_by(_withdrawals.c.leaf_index)
+    )
+    return [
+        (
+            row.leaf_index,
+            (Erase if row.kind == "erase" else Retract)(
+                row.first_index, row.range_count, row.reason
+            ),
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _select_records() -> Select[Any]:
+    return (
+        select(
+            _records,
+            _logs.c.origin,
+            _logs.c.node,
+            _logs.c.list_name,
+            _contents.c.salt,
+            _contents.c.body,
+        )
+        .join(_logs, _logs.c.log_id == _records.c.log_id)
+        .outerjoin(_contents, _contents.c.content_id == _records.c.content_id)
+    )
+
+
+def _select_opinions() -> Select[Any]:
+    return (
+        select(
+            _opinions,
+            _logs.c.node,
+            _logs.c.origin,
+            _records.c.leaf_index,
+        )
+        .join(_records, _records.c.record_id == _opinions.c.record_id)
+        .join(_logs, _logs.c.log_id == _records.c.log_id)
+        .where(_records.c.state == RecordState.LIVE.value)
+        .order_by(_opinions.c.record_id)
+    )
+
+
+def _by_origin(refs: Iterable[Ref]) -> dict[str, list[int]]:
+    leaf_indexes: dict[str, list[int]] = {}
+    for ref in refs:
+        leaf_indexes.setdefault(ref.origin, []).append(ref.leaf_index)
+    return leaf_indexes
+
+
+def _record_of(row: Row[Any]) -> StoredRecord:
+    return StoredRecord(
+        record_id=row.record_id,
+        ref=Ref(row.origin, row.leaf_index),
+        node=row.node,
+        list_name=row.list_name,
+        status=BodyStatus(row.status),
+        state=RecordState(row.state),
+        reason=_reason_of(row.reason),
+        withdrawn_by=row.withdrawn_by,
+        withdrawn_at=row.withdrawn_at,
+        applied_at=row.applied_at,
+        expires_at=row.expires_at,
+        salt=row.salt or b"",
+        body=row.body or b"",
+    )
+
+
+def _reason_of(number: int | None) -> Reason | None:
+    if number is None:
+        return None
+    # A later version of the protocol may have more of them.
+    return Reason(number) if number in set(Reason) else Reason.UNSPECIFIED
+
+
+def _opinion_of(row: Row[Any]) -> StoredOpinion:
+    return StoredOpinion(
+        node=row.node,
+        ref=Ref(row.origin, row.leaf_index),
+        about=Ref(row.ref_origin, row.ref_index),
+        signal_type=row.signal_type,
+        stance=row.stance,
+        reason=row.reason,
+    )

@@ -1,0 +1,175 @@
+"""SQLite: how its files are created, locked and configured.
+
+Everything that is particular to SQLite stands here; the rest of the store speaks SQL
+that PostgreSQL runs as well.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from hashlight_node.store.errors import (
+    DatabaseInUseError,
+    ScrubError,
+    UnsupportedDatabaseError,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+Begin = Literal["BEGIN", "BEGIN IMMEDIATE"]
+
+_BUSY_SECONDS: Final = 5
+
+_EVERY_CONNECTION: Final = (
+    f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}",
+    "PRAGMA foreign_keys = ON",
+    # Deleted rows become zeros. What this does not reach is told in tables.py.
+    "PRAGMA secure_delete = ON",
+    # Sorting and statement journals hold content; they must not reach a file.
+    "PRAGMA temp_store = MEMORY",
+    # FULL waits for the disk at each commit. NORMAL would survive a killed process as
+    # well, but a power cut could take back the last commits, and with them records
+    # that we acknowledged and checkpoints that we signed: peers would see our log go
+    # back, which no node can explain away.
+    "PRAGMA synchronous = FULL",
+)
+_WRITER: Final = (
+    # Of 1 KiB each: signals arrive in random order, so their index should fit.
+    "PRAGMA cache_size = -65536",
+    # Fewer, larger transfers from the write-ahead log; it is cut back after a rush.
+    "PRAGMA wal_autocheckpoint = 4000",
+    "PRAGMA journal_size_limit = 67108864",
+)
+_READER: Final = ("PRAGMA cache_size = -8192", "PRAGMA query_only = ON")
+
+
+def database_path(url: str) -> Path:
+    """Read which file a database URL names.
+
+    Raises:
+        UnsupportedDatabaseError: The URL is not of the form `sqlite:///<file>`.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise UnsupportedDatabaseError("URL") from None
+    name = parsed.database
+    if parsed.get_backend_name() != "sqlite" or not name or name == ":memory:":
+        raise UnsupportedDatabaseError(parsed.render_as_string(hide_password=True))
+    # Through links to the file itself, so that its lock is found by every name.
+    return Path(name).resolve()
+
+
+def create_file(path: Path) -> None:
+    """Create an empty database that only its owner may read, unless it exists."""
+    try:
+        # The files that SQLite puts beside it inherit the permissions.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return
+    engine = create_engine(URL.create("sqlite", database=str(path)))
+    with engine.connect() as connection:
+        # Moving pages around would leave copies of content behind.
+        connection.exec_driver_sql("PRAGMA auto_vacuum = NONE")
+        # Tiles and bundles take 8 KiB and more.
+        connection.exec_driver_sql("PRAGMA page_size = 8192")
+        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+    engine.dispose()
+
+
+class FileLock:
+    """The right to use a database file, held by one process at a time.
+
+    The operating system gives it back when the process ends, however it ends. The lock
+    file stays: removing it would let two processes lock two files of one name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock.
+
+        Args:
+            path: The database file.
+
+        Raises:
+            DatabaseInUseError: Another process, or another `FileLock`, holds it.
+        """
+        lock = path.with_name(f"{path.name}.lock")
+        self._file = os.open(lock, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._file)
+            raise DatabaseInUseError(str(path)) from None
+
+    def release(self) -> None:
+        """Give the lock back; the database must be closed by then."""
+        os.close(self._file)
+
+
+def writer_engine(path: Path) -> Engine:
+    """Build the engine of the one thread that writes.
+
+    Its transactions take the write lock when they begin. SQLite's default takes it at
+    the first write, and then fails if another connection wrote since the first read.
+    """
+    return _engine(path, 1, (*_EVERY_CONNECTION, *_WRITER), "BEGIN IMMEDIATE")
+
+
+def reader_engine(path: Path, connections: int) -> Engine:
+    """Build the engine of the threads that read; a transaction is one snapshot."""
+    return _engine(path, connections, (*_EVERY_CONNECTION, *_READER), "BEGIN")
+
+
+def empty_wal(writer: Engine) -> None:
+    """Move the write-ahead log into the database file and cut it to nothing.
+
+    Raises:
+        ScrubError: Readers held old snapshots for longer than the busy time-out.
+    """
+    # Beside SQLAlchemy, which would begin a transaction, in which this cannot run.
+    connection = writer.raw_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        row = cursor.fetchone()
+        cursor.close()
+    finally:
+        connection.close()
+    if row is None or row[0] != 0:
+        raise ScrubError
+
+
+def _engine(
+    path: Path, connections: int, pragmas: tuple[str, ...], begin: Begin
+) -> Engine:
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        pool_size=connections,
+        max_overflow=0,
+        connect_args={"check_same_thread": False, "cached_statements": 512},
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        # Python's driver would begin transactions by itself, and too late.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(pragma)
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def take(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine

@@ -1,0 +1,317 @@
+"""The schema, as the newest migration leaves it.
+
+Two kinds of tables. Most hold what may change and nothing that must be destroyable.
+`contents` and `signal_values` hold everything that came out of a record's body, and
+follow three rules, because SQLite's `secure_delete` overwrites a row that is deleted
+but not the copies that page splits and merges leave in the free space of other pages:
+
+1. rows are only ever added at the end, so no page is split;
+2. rows are never deleted or resized: erasing overwrites them with as many zeros;
+3. no column of theirs is indexed.
+
+`docs/adr` says how that was found. Instants are Unix seconds and end in `_at`.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+SCHEMA_REVISION: Final = "0001"
+"""Newest migration. A constant, so that a node does not load alembic to start."""
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite gives only INTEGER keys the rowid as their storage; it is 64 bits wide there.
+_Key = BigInteger().with_variant(Integer(), "sqlite")
+
+logs: Final = Table(
+    "logs",
+    metadata,
+    Column("log_id", _Key, primary_key=True),
+    Column("origin", Text, nullable=False, unique=True),
+    Column("origin_hash", Text, nullable=False, unique=True),
+    Column("node", Text, nullable=False),
+    Column("list_name", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("tree_size", BigInteger, nullable=False),
+    Column("root_hash", LargeBinary, nullable=False),
+    Column("checkpoint", LargeBinary),
+    Column("checkpoint_size", BigInteger, nullable=False),
+    Column("mirror_checkpoint", LargeBinary),
+    Column("verified_at", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("list_note", LargeBinary),
+    Column("list_note_version", BigInteger, nullable=False),
+    Column("meta", Text, nullable=False),
+    Column("error", Text),
+    UniqueConstraint("node", "list_name", "epoch"),
+)
+
+tiles: Final = Table(
+    "tiles",
+    metadata,
+    Column("log_id", _Key, ForeignKey("logs.log_id"), primary_key=True),
+    Column("level", SmallInteger, primary_key=True),
+    Column("tile_index", BigInteger, primary_key=True),
+    Column("hashes", LargeBinary, nullable=False),
+)
+
+entry_bundles: Final = Table(
+    "entry_bundles",
+    metadata,
+    Column("log_id", _Key, ForeignKey("logs.log_id"), primary_key=True),
+    Column("bundle_index", BigInteger, primary_key=True),
+    Column("entries", LargeBinary, nullable=False),
+)
+
+contents: Final = Table(
+    "contents",
+    metadata,
+    Column("content_id", _Key, primary_key=True),
+    Column("salt", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    # What a lookup shows of the body, as JSON in ASCII; empty if it is no indicator.
+    Column("evidence", Text, nullable=False),
+)
+
+records: Final = Table(
+    "records",
+    metadata,
+    Column("record_id", _Key, primary_key=True),
+    Column("log_id", _Key, ForeignKey("logs.log_id"), nullable=False),
+    Column("leaf_index", BigInteger, nullable=False),
+    Column("status", SmallInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("content_id", _Key, ForeignKey("contents.content_id")),
+    Column("expires_at", BigInteger),
+    # Leaf index of the record that this one replaces in the end; see families.py.
+    Column("family", BigInteger),
+    Column("applied_at", BigInteger, nullable=False),
+    Column("reason", SmallInteger),
+    Column("withdrawn_by", BigInteger),
+    Column("withdrawn_at", BigInteger),
+    UniqueConstraint("log_id", "leaf_index"),
+)
+
+# Few records replace another, so the index holds only those.
+Index(
+    None,
+    records.c.log_id,
+    records.c.family,
+    records.c.state,
+    sqlite_where=records.c.family.is_not(None),
+    postgresql_where=records.c.family.is_not(None),
+)
+
+signals: Final = Table(
+    "signals",
+    metadata,
+    Column("signal_id", _Key, primary_key=True),
+    Column("type", Text, nullable=False),
+    # First 64 bits of a hash of type and value. Not unique: equality of the values
+    # decides, the digest only finds them without an index over content.
+    Column("digest", BigInteger, nullable=False, index=True),
+    # Live records that assert the signal, over all logs.
+    Column("live_count", BigInteger, nullable=False),
+)
+
+signal_values: Final = Table(
+    "signal_values",
+    metadata,
+    # No foreign key: the emptied row outlives its signal, so that no id is ever used
+    # for another value. An id that is in the air may then point to nothing, but never
+    # to something else.
+    Column("signal_id", _Key, primary_key=True, autoincrement=False),
+    Column("value", Text, nullable=False),
+)
+
+record_signals: Final = Table(
+    "record_signals",
+    metadata,
+    Column("signal_id", _Key, ForeignKey("signals.signal_id"), primary_key=True),
+    Column("record_id", _Key, ForeignKey("records.record_id"), primary_key=True),
+    Column("quality", SmallInteger),
+    Index(None, "record_id"),
+    sqlite_with_rowid=False,
+)
+
+opinions: Final = Table(
+    "opinions",
+    metadata,
+    Column(
+        "record_id",
+        _Key,
+        ForeignKey("records.record_id"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("ref_origin", Text, nullable=False),
+    Column("ref_index", BigInteger, nullable=False),
+    Column("signal_type", Text),
+    Column("stance", Text, nullable=False),
+    Column("reason", Text),
+    Index(None, "ref_origin", "ref_index"),
+)
+
+sightings: Final = Table(
+    "sightings",
+    metadata,
+    Column(
+        "record_id",
+        _Key,
+        ForeignKey("records.record_id"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("ref_origin", Text, nullable=False),
+    Column("ref_index", BigInteger, nullable=False),
+    Column("signal_type", Text),
+    Column("outcome", Text, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("first_at", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    Index(None, "ref_origin", "ref_index"),
+)
+
+withdrawals: Final = Table(
+    "withdrawals",
+    metadata,
+    Column("log_id", _Key, ForeignKey("logs.log_id"), primary_key=True),
+    Column("leaf_index", BigInteger, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("first_index", BigInteger, nullable=False),
+    Column("range_count", BigInteger, nullable=False),
+    Column("reason", SmallInteger, nullable=False),
+    Index(None, "log_id", "first_index"),
+)
+
+peers: Final = Table(
+    "peers",
+    metadata,
+    Column("peer_id", _Key, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("base", Text, nullable=False),
+    Column("identity_vkey", Text, nullable=False),
+    Column("descriptor", LargeBinary, nullable=False),
+    Column("descriptor_version", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("added_at", BigInteger, nullable=False),
+    Column("contacted_at", BigInteger),
+)
+
+grants: Final = Table(
+    "grants",
+    metadata,
+    Column("grant_id", _Key, primary_key=True),
+    Column("peer_id", _Key, ForeignKey("peers.peer_id"), nullable=False),
+    Column("list_name", Text, nullable=False, index=True),
+    Column("granted_at", BigInteger, nullable=False),
+    UniqueConstraint("peer_id", "list_name"),
+)
+
+grant_versions: Final = Table(
+    "grant_versions",
+    metadata,
+    Column("peer_id", _Key, ForeignKey("peers.peer_id"), primary_key=True),
+    Column("version", BigInteger, nullable=False),
+)
+
+follows: Final = Table(
+    "follows",
+    metadata,
+    Column("follow_id", _Key, primary_key=True),
+    Column("peer_id", _Key, ForeignKey("peers.peer_id"), nullable=False),
+    Column("list_name", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("followed_at", BigInteger, nullable=False),
+    Column("synced_at", BigInteger),
+    Column("error", Text),
+    UniqueConstraint("peer_id", "list_name"),
+)
+
+witnessed: Final = Table(
+    "witnessed",
+    metadata,
+    Column("origin", Text, primary_key=True),
+    Column("origin_hash", Text, nullable=False, unique=True),
+    Column("peer_id", _Key, ForeignKey("peers.peer_id"), nullable=False),
+    Column("tree_size", BigInteger, nullable=False),
+    Column("root_hash", LargeBinary, nullable=False),
+    Column("checkpoint", LargeBinary, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+)
+
+deliveries: Final = Table(
+    "deliveries",
+    metadata,
+    Column("log_id", _Key, ForeignKey("logs.log_id"), primary_key=True),
+    Column("peer_id", _Key, ForeignKey("peers.peer_id"), primary_key=True),
+    Column("tree_size", BigInteger, nullable=False),
+    Column("cosigned_at", BigInteger, nullable=False),
+    Column("note", LargeBinary, nullable=False),
+)
+
+acknowledgements: Final = Table(
+    "acknowledgements",
+    metadata,
+    Column("log_id", _Key, ForeignKey("logs.log_id"), primary_key=True),
+    Column("peer_id", _Key, ForeignKey("peers.peer_id"), primary_key=True),
+    Column("tree_size", BigInteger, primary_key=True),
+    Column("acknowledged_at", BigInteger, nullable=False),
+    Column("note", LargeBinary, nullable=False),
+)
+
+evidence: Final = Table(
+    "evidence",
+    metadata,
+    Column("evidence_id", _Key, primary_key=True),
+    Column("peer_id", _Key, ForeignKey("peers.peer_id"), nullable=False),
+    Column("list_name", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("found_at", BigInteger, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+)
+
+tokens: Final = Table(
+    "tokens",
+    metadata,
+    Column("token_id", _Key, primary_key=True),
+    Column("label", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("token_hash", LargeBinary, nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+idempotency: Final = Table(
+    "idempotency",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("token_id", _Key, ForeignKey("tokens.token_id"), primary_key=True),
+    Column("request_hash", LargeBinary, nullable=False),
+    Column("status", SmallInteger, nullable=False),
+    Column("response", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False, index=True),
+)

@@ -1,0 +1,268 @@
+"""The bridge from async code to transactions, and who may open the file."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy.exc import OperationalError
+
+from hashlight_node.store import sqlite, tables
+from hashlight_node.store.database import Database
+from hashlight_node.store.errors import (
+    DatabaseInUseError,
+    SchemaError,
+    ScrubError,
+    UnsupportedDatabaseError,
+)
+from support.processes import python_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_tokens = tables.tokens
+
+
+def _insert(conn: Connection, number: int = 0) -> int:
+    conn.execute(
+        insert(_tokens).values(
+            label=str(number), scopes="", token_hash=b"%d" % number, created_at=0
+        )
+    )
+    return number
+
+
+def _count(conn: Connection) -> int:
+    return conn.execute(select(func.count()).select_from(_tokens)).scalar_one()
+
+
+def test_a_missing_database_is_not_created(path: Path) -> None:
+    with pytest.raises(SchemaError, match="run `hashlight migrate`") as caught:
+        Database.open(f"sqlite:///{path}")
+    assert caught.value.found is None
+    assert not path.exists()
+
+
+def test_an_empty_database_is_refused(path: Path) -> None:
+    path.touch()
+    with pytest.raises(SchemaError, match="is empty or missing"):
+        Database.open(f"sqlite:///{path}")
+
+
+def test_a_database_of_another_release_is_refused_and_let_go(
+    url: str, path: Path
+) -> None:
+    engine = sqlite.writer_engine(path)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    for _ in range(2):
+        with pytest.raises(SchemaError, match="is at schema 9999"):
+            Database.open(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:secret@localhost/x",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "nonsense",
+    ],
+)
+def test_only_files_of_sqlite_can_be_opened(url: str) -> None:
+    with pytest.raises(UnsupportedDatabaseError) as caught:
+        Database.open(url)
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_second_opening_is_refused_until_the_first_is_closed(url: str) -> None:
+    database = Database.open(url)
+    with pytest.raises(DatabaseInUseError, match="in use by another process"):
+        Database.open(url)
+    await database.close()
+    await Database.open(url).close()
+
+
+async def test_another_process_is_refused_by_whatever_name_it_uses(
+    database: Database, path: Path
+) -> None:
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    code = (
+        "import sys; from hashlight_node.store.database import Database\n"
+        "from hashlight_node.store.errors import DatabaseInUseError\n"
+        "try: Database.open(sys.argv[1])\n"
+        "except DatabaseInUseError: sys.exit(42)"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, f"sqlite:///{link}", env=python_path()
+    )
+    assert await process.wait() == 42
+    await database.read(_count)
+
+
+async def test_a_write_that_raises_leaves_nothing(database: Database) -> None:
+    def write(conn: Connection) -> None:
+        _insert(conn)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        await database.write(write)
+    assert await database.read(_count) == 0
+
+
+async def test_a_write_survives_closing(url: str) -> None:
+    database = Database.open(url)
+    await database.write(_insert)
+    await database.close()
+    database = Database.open(url)
+    assert await database.read(_count) == 1
+    await database.close()
+
+
+async def test_writes_follow_each_other_and_each_is_announced_after_its_commit(
+    database: Database,
+) -> None:
+    announced: list[int] = []
+
+    async def one(number: int) -> None:
+        await database.write(
+            lambda conn: _insert(conn, number), after_commit=announced.append
+        )
+
+    await asyncio.gather(*map(one, range(50)))
+    assert announced == list(range(50))
+    assert await database.read(_count) == 50
+
+
+async def test_what_follows_a_commit_runs_before_the_next_write(
+    database: Database,
+) -> None:
+    seen: list[tuple[int, str]] = []
+
+    def note(number: int) -> None:
+        seen.append((number, threading.current_thread().name))
+
+    def check(conn: Connection, number: int) -> int:
+        assert len(seen) == number
+        return _insert(conn, number)
+
+    async def one(number: int) -> None:
+        await database.write(lambda conn: check(conn, number), after_commit=note)
+
+    await asyncio.gather(*map(one, range(20)))
+    assert len({thread for _, thread in seen}) == 1
+
+
+async def test_a_write_that_fails_announces_nothing(database: Database) -> None:
+    announced: list[object] = []
+
+    def write(_: Connection) -> None:
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        await database.write(write, after_commit=announced.append)
+    assert announced == []
+
+
+async def test_concurrent_counting_loses_nothing(database: Database) -> None:
+    await database.write(_insert)
+
+    def count_up(conn: Connection) -> None:
+        now = conn.execute(select(_tokens.c.created_at)).scalar_one()
+        conn.execute(update(_tokens).values(created_at=now + 1))
+
+    await asyncio.gather(*(database.write(count_up) for _ in range(300)))
+    query = select(_tokens.c.created_at)
+    assert await database.read(lambda conn: conn.execute(query).scalar_one()) == 300
+
+
+async def test_a_read_sees_one_moment(database: Database) -> None:
+    begun, written = threading.Event(), threading.Event()
+
+    def read(conn: Connection) -> tuple[int, int]:
+        first = _count(conn)
+        begun.set()
+        assert written.wait(10)
+        return first, _count(conn)
+
+    reading = asyncio.ensure_future(database.read(read))
+    await asyncio.to_thread(begun.wait)
+    await database.write(_insert)
+    written.set()
+    assert await reading == (0, 0)
+    assert await database.read(_count) == 1
+
+
+async def test_readers_cannot_write(database: Database) -> None:
+    with pytest.raises(OperationalError, match="readonly"):
+        await database.read(_insert)
+
+
+async def test_readers_do_not_wait_for_each_other(database: Database) -> None:
+    barrier = threading.Barrier(4)
+    await asyncio.gather(*(database.read(lambda _: barrier.wait(10)) for _ in range(4)))
+
+
+async def test_a_cancelled_write_that_has_begun_is_done(database: Database) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def write(conn: Connection) -> int:
+        begun.set()
+        assert go.wait(10)
+        return _insert(conn)
+
+    writing = asyncio.ensure_future(database.write(write))
+    await asyncio.to_thread(begun.wait)
+    writing.cancel()
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert await database.write(_count) == 1
+
+
+async def test_commits_wait_for_the_disk_and_deleted_rows_are_overwritten(
+    database: Database,
+) -> None:
+    def settings(conn: Connection) -> list[int]:
+        names = ("synchronous", "secure_delete", "foreign_keys", "auto_vacuum")
+        return [conn.execute(text(f"PRAGMA {it}")).scalar_one() for it in names]
+
+    assert await database.write(settings) == [2, 1, 1, 0]
+    assert (await database.read(settings))[1:3] == [1, 1]
+
+
+async def test_scrubbing_empties_the_write_ahead_log(
+    database: Database, path: Path
+) -> None:
+    await database.write(_insert)
+    wal = path.with_name(f"{path.name}-wal")
+    assert wal.stat().st_size > 0
+    await database.scrub()
+    assert wal.stat().st_size == 0
+
+
+async def test_scrubbing_says_if_a_reader_is_in_the_way(database: Database) -> None:
+    await database.write(_insert)
+    begun, go = threading.Event(), threading.Event()
+
+    def read(conn: Connection) -> int:
+        count = _count(conn)
+        begun.set()
+        assert go.wait(10)
+        return count
+
+    reading = asyncio.ensure_future(database.read(read))
+    await asyncio.to_thread(begun.wait)
+    await database.write(lambda conn: _insert(conn, 1))
+    await database.write(lambda conn: conn.execute(text("PRAGMA busy_timeout = 50")))
+    with pytest.raises(ScrubError, match="could not be emptied"):
+        await database.scrub()
+    go.set()
+    assert await reading == 1
+    await database.scrub()

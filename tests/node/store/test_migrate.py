@@ -1,0 +1,104 @@
+"""Migrations: from nothing, back to nothing, and never half way."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+from typing import TYPE_CHECKING
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+
+from hashlight_node.store import sqlite
+from hashlight_node.store.database import Database
+from hashlight_node.store.errors import DatabaseInUseError, SchemaError
+from hashlight_node.store.migrate import configure, migrate
+from hashlight_node.store.tables import SCHEMA_REVISION, metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def scripts() -> Iterator[Path]:
+    with as_file(files("hashlight_migrations")) as path:
+        yield path
+
+
+async def test_migrating_creates_a_database_that_opens(path: Path) -> None:
+    assert migrate(f"sqlite:///{path}") == SCHEMA_REVISION
+    await Database.open(f"sqlite:///{path}").close()
+
+
+def test_migrating_twice_changes_nothing(url: str) -> None:
+    assert migrate(url) == SCHEMA_REVISION
+
+
+async def test_only_the_owner_may_read_the_files(
+    database: Database, path: Path
+) -> None:
+    await database.read(lambda conn: conn.execute(text("SELECT * FROM logs")).all())
+    modes = {it.name: it.stat().st_mode & 0o777 for it in path.parent.iterdir()}
+    assert set(modes) >= {path.name, f"{path.name}.lock", f"{path.name}-wal"}
+    assert set(modes.values()) == {0o600}
+
+
+def test_a_database_in_use_is_not_migrated(database: Database, url: str) -> None:
+    assert database
+    with pytest.raises(DatabaseInUseError):
+        migrate(url)
+
+
+def test_a_database_of_a_newer_release_is_not_touched(url: str, path: Path) -> None:
+    engine = sqlite.writer_engine(path)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(SchemaError, match="is at schema 9999"):
+        migrate(url)
+
+
+def test_the_newest_migration_is_the_one_the_store_expects(scripts: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(scripts))
+    assert ScriptDirectory.from_config(config).get_heads() == [SCHEMA_REVISION]
+
+
+def test_migrations_make_exactly_the_schema_of_the_tables(conn: Connection) -> None:
+    context = MigrationContext.configure(conn, opts={"compare_type": True})
+    assert compare_metadata(context, metadata) == []
+
+
+def test_a_migration_can_be_taken_back(url: str, path: Path, scripts: Path) -> None:
+    engine = sqlite.writer_engine(path)
+    with engine.begin() as connection:
+        command.downgrade(configure(connection, scripts), "base")
+    with engine.connect() as connection:
+        assert inspect(connection).get_table_names() == ["alembic_version"]
+    engine.dispose()
+    assert migrate(url) == SCHEMA_REVISION
+
+
+def test_a_migration_that_fails_leaves_nothing(path: Path, scripts: Path) -> None:
+    sqlite.create_file(path)
+    engine = sqlite.writer_engine(path)
+    with engine.begin() as connection:
+        # The last table of the first migration cannot be created.
+        connection.execute(text("CREATE TABLE idempotency (x)"))
+    with pytest.raises(Exception, match="already exists"), engine.begin() as connection:
+        command.upgrade(configure(connection, scripts), "head")
+    with engine.connect() as connection:
+        assert inspect(connection).get_table_names() == ["idempotency"]
+    engine.dispose()
+
+
+def test_a_draft_of_a_migration_needs_no_database(scripts: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(scripts))
+    # Raises if tables.py has what the migrations have not.
+    command.check(config)
