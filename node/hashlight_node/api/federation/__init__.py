@@ -1,0 +1,58 @@
+"""The listener for peers: HSF/1 and nothing else.
+
+Every request passes `gate`, which lets strangers see the descriptor and knows no
+other exception; handlers are given the peer that signed. What a peer may see is
+decided in `exchange.serve`, not here.
+
+Source: SPEC.md#endpoints.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hashlight_node.api import build_application
+from hashlight_protocol import MAX_ADD_CHECKPOINT_BYTES
+
+from .descriptor import add_descriptor_route
+from .gate import build_gate
+from .logs import add_log_routes
+from .parts import PARTS, FederationParts
+from .witness import add_witness_routes
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from hashlight_node.api.authentication import Authenticator
+    from hashlight_node.observability import Metrics
+
+__all__ = ["FederationParts", "build_federation"]
+
+
+def build_federation(
+    parts: FederationParts,
+    *,
+    authenticator: Authenticator,
+    metrics: Metrics,
+    log_requests: bool,
+) -> web.Application:
+    """Make the application that peers talk to.
+
+    Args:
+        parts: The use cases behind the routes.
+        authenticator: Tells who sent a request.
+        metrics: Where times and refusals are counted.
+        log_requests: Whether each request leaves a line in the log.
+    """
+    app = build_application(
+        "federation",
+        metrics=metrics,
+        request_bytes=MAX_ADD_CHECKPOINT_BYTES,
+        log_requests=log_requests,
+    )
+    app[PARTS] = parts
+    app.middlewares.append(build_gate(authenticator))
+    add_descriptor_route(app)
+    add_log_routes(app)
+    add_witness_routes(app)
+    return app

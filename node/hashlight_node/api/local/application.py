@@ -1,0 +1,82 @@
+"""The local listener's application, put together."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from hashlight_node.api import build_application
+
+from . import (
+    evidence,
+    feedback,
+    follows,
+    grants,
+    lists,
+    lookup,
+    peers,
+    publishing,
+    records,
+    status,
+    tokens,
+)
+from .bearer import Bearers
+from .openapi import build_document
+from .pages import page_routes
+from .parts import BEARERS, IMAGE_SLOTS, PARTS
+from .reading import expect_later
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from .operations import Operation
+    from .parts import LocalParts
+
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    *lookup.OPERATIONS,
+    *lists.OPERATIONS,
+    *publishing.OPERATIONS,
+    *feedback.OPERATIONS,
+    *records.OPERATIONS,
+    *peers.OPERATIONS,
+    *grants.OPERATIONS,
+    *follows.OPERATIONS,
+    *status.OPERATIONS,
+    *evidence.OPERATIONS,
+    *tokens.OPERATIONS,
+)
+"""Everything that needs a token, in the order in which the document shows it."""
+
+
+def build_local(
+    parts: LocalParts, *, version: str, log_requests: bool
+) -> web.Application:
+    """Make the application that our own company's services talk to.
+
+    Serve it with `auto_decompress=False`: a compressed body is refused, and aiohttp
+    would unpack it first.
+
+    Args:
+        parts: The use cases behind the routes.
+        version: The node's, for the OpenAPI document.
+        log_requests: Whether each request leaves a line in the log.
+    """
+    app = build_application(
+        "local",
+        metrics=parts.metrics,
+        request_bytes=parts.limits.request_bytes,
+        log_requests=log_requests,
+    )
+    app[PARTS] = parts
+    app[BEARERS] = Bearers(parts.database)
+    app[IMAGE_SLOTS] = asyncio.Semaphore(parts.limits.images)
+    document = build_document(OPERATIONS, version=version)
+    app.add_routes(page_routes(document))
+    for described in OPERATIONS:
+        app.router.add_route(
+            described.method,
+            described.path,
+            described.answer,
+            expect_handler=expect_later,
+        )
+    return app

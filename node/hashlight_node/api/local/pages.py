@@ -1,0 +1,158 @@
+"""What needs no token: the API's document, the page to try it, and its health.
+
+None of it holds data. `/metrics` names peers and lists and shows how much is going on,
+so from anywhere but this machine it needs a token with the scope `audit`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+from importlib.resources import files
+from typing import TYPE_CHECKING, Final
+
+import orjson
+from aiohttp import web
+
+from hashlight_node.model import Scope
+from hashlight_node.observability import METRICS_CONTENT_TYPE, render_metrics
+from hashlight_node.store import logs
+
+from .bearer import require_scope
+from .bodies import JSON
+from .parts import BEARERS, PARTS
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler
+
+    from .parts import LocalParts
+
+_READY_SECONDS: Final = 2
+_FILES: Final = {
+    "/docs": ("docs/index.html", "text/html; charset=utf-8"),
+    "/docs/page.js": ("docs/page.js", "text/javascript; charset=utf-8"),
+    "/docs/page.css": ("docs/page.css", "text/css; charset=utf-8"),
+    "/docs/swagger-ui-bundle.js": (
+        "docs/swagger-ui/swagger-ui-bundle.js",
+        "text/javascript; charset=utf-8",
+    ),
+    "/docs/swagger-ui.css": (
+        "docs/swagger-ui/swagger-ui.css",
+        "text/css; charset=utf-8",
+    ),
+}
+"""Every file that is served, by path: none can be asked for by another name."""
+
+CONTENT_SECURITY_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def page_routes(document: bytes) -> list[web.RouteDef]:
+    """Make the routes.
+
+    Args:
+        document: The OpenAPI document.
+    """
+    return [
+        web.get("/v1/openapi.json", _serve(document, JSON)),
+        *(web.get(path, _serve_file(*file)) for path, file in _FILES.items()),
+        web.get("/healthz", _answer_alive),
+        web.get("/readyz", _answer_ready),
+        web.get("/metrics", _answer_metrics),
+    ]
+
+
+def _serve_file(name: str, content_type: str) -> Handler:
+    return _serve((files("hashlight_node") / "web" / name).read_bytes(), content_type)
+
+
+def _serve(content: bytes, content_type: str) -> Handler:
+    etag = hashlib.sha256(content).hexdigest()[:32]
+    headers = {
+        "Content-Type": content_type,
+        "Cache-Control": "no-cache",  # Kept, and asked about: an upgrade shows at once.
+        "ETag": f'"{etag}"',
+        "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    }
+
+    async def serve(request: web.Request) -> web.Response:
+        if any(known.value == etag for known in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=content, headers=headers)
+
+    return serve
+
+
+async def _answer_alive(request: web.Request) -> web.Response:
+    """Say that the process answers."""
+    del request
+    return _say({"status": "alive"}, 200)
+
+
+async def _answer_ready(request: web.Request) -> web.Response:
+    """Say whether lookups can be answered: the store reads, and soon enough.
+
+    The listener opens only after the matcher is loaded and closes first when the node
+    stops, so there is nothing else to ask.
+    """
+    try:
+        async with asyncio.timeout(_READY_SECONDS):
+            await request.app[PARTS].database.read(logs.list_logs)
+    except TimeoutError:
+        return _say({"status": "the store does not answer"}, 503)
+    return _say({"status": "ready"}, 200)
+
+
+async def _answer_metrics(request: web.Request) -> web.Response:
+    parts = request.app[PARTS]
+    if not is_loopback(request.remote):
+        token = await request.app[BEARERS].authenticate(request.headers)
+        require_scope(token, Scope.AUDIT)
+    await _refresh(parts)
+    return web.Response(
+        body=render_metrics(parts.metrics),
+        headers={"Content-Type": METRICS_CONTENT_TYPE, "Cache-Control": "no-store"},
+    )
+
+
+async def _refresh(parts: LocalParts) -> None:
+    """Bring the metrics up to date that describe the store."""
+    metrics, status = parts.metrics, await parts.inspect.status()
+    for each in status.lists:
+        metrics.show_log(each.origin, each.role, each.size)
+    for peer in status.peers:
+        for follow in peer.follows:
+            metrics.show_follow(
+                peer.name,
+                follow.list_name,
+                synced_at=follow.synced_at,
+                now=parts.clock(),
+            )
+    for signal_type, count in parts.matcher.sizes().items():
+        metrics.show_signals(signal_type, count)
+    states: tuple[tuple[str, list[str]], ...] = (
+        ("log", [each.state for each in status.lists]),
+        ("peer", [peer.state for peer in status.peers]),
+    )
+    for kind, found in states:
+        metrics.show_quarantined(kind, found.count("quarantined"))
+
+
+def is_loopback(address: str | None) -> bool:
+    """Tell whether a caller's address is one of this machine's own."""
+    try:
+        return ipaddress.ip_address(address or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _say(answer: dict[str, str], status: int) -> web.Response:
+    return web.Response(
+        status=status,
+        body=orjson.dumps(answer),
+        content_type=JSON,
+        headers={"Cache-Control": "no-store"},
+    )

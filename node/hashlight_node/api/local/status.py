@@ -1,0 +1,83 @@
+"""The node at a glance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from hashlight_node.model import Scope
+from hashlight_protocol import encode_timestamp
+
+from .answers import JsonAnswer
+from .instants import optional_instant
+from .models.status import StatusAnswer
+from .operations import NO_BODY, Call, operation
+
+if TYPE_CHECKING:
+    from hashlight_node.exchange.inspect import ListStatus, PeerStatus
+
+    from .models.status import ListStatusShown, PeerStatusShown
+
+
+@operation(
+    "GET",
+    "/v1/status",
+    scope=Scope.AUDIT,
+    takes=NO_BODY,
+    gives=JsonAnswer(StatusAnswer),
+)
+async def get_status(call: Call[None]) -> StatusAnswer:
+    """Show the lists, how far they are, and how the exchange with each peer stands."""
+    status = await call.parts.inspect.status()
+    return {
+        "node": status.node,
+        "lists": [_show_list(each) for each in status.lists],
+        "peers": [_show_peer(each) for each in status.peers],
+        "signals": dict(call.parts.matcher.sizes()),
+    }
+
+
+def _show_list(status: ListStatus) -> ListStatusShown:
+    return {
+        "origin": status.origin,
+        "node": status.node,
+        "name": status.list_name,
+        "role": status.role,
+        "state": status.state,
+        "size": status.size,
+        "checkpoint_size": status.checkpoint_size,
+        "root_hash": status.root_hash.hex(),
+        "follow_state": status.follow_state,
+        "lag_seconds": status.lag_seconds,
+        "error": status.error,
+    }
+
+
+def _show_peer(status: PeerStatus) -> PeerStatusShown:
+    return {
+        "name": status.name,
+        "base": status.base,
+        "state": status.state,
+        "contacted_at": optional_instant(status.contacted_at),
+        "grants": [grant.list_name for grant in status.grants],
+        "follows": [follow.list_name for follow in status.follows],
+        "deliveries": [
+            {
+                "origin": delivery.origin,
+                "tree_size": delivery.tree_size,
+                "cosigned_at": encode_timestamp(delivery.cosigned_at),
+            }
+            for delivery in status.deliveries
+        ],
+        "acknowledgements": [
+            {
+                "origin": acknowledged.origin,
+                "tree_size": acknowledged.tree_size,
+                "acknowledged_at": encode_timestamp(acknowledged.acknowledged_at),
+            }
+            for acknowledged in status.acknowledgements
+        ],
+        "evidence": status.evidence,
+    }
+
+
+OPERATIONS: Final = (get_status,)

@@ -1,0 +1,140 @@
+"""A listener: an application, an address, and limits on what connections may do.
+
+The limits keep a caller from holding memory or a connection with little: header lines
+of 8 KiB, 64 of them, 20 s for a whole header and as long between requests (aiohttp's
+time-out for idle connections runs from the connection's first moment). Bodies are
+bounded where they are read.
+
+What is not HTTP is answered like everything else, with a problem document; aiohttp
+would answer in plain text and say which versions it is made of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from aiohttp import web
+from typing_extensions import override
+
+from .problems import INTERNAL, status_problem_response
+
+if TYPE_CHECKING:
+    from aiohttp.web_protocol import _RequestFactory, _RequestHandler
+
+_IDLE_SECONDS: Final = 20
+# More than the 15 s after which our own client closes, so that it never sends on a
+# connection that this side is just closing.
+
+_LINGERING_SECONDS: Final = 2
+# How long to read on after a body was refused, so that the caller sees why.
+
+_LIMITS: Final[dict[str, Any]] = {
+    "access_log": None,
+    "auto_decompress": False,
+    "keepalive_timeout": _IDLE_SECONDS,
+    "lingering_time": _LINGERING_SECONDS,
+    "max_field_size": 8190,
+    "max_headers": 64,
+    "max_line_size": 8190,
+}
+
+_log = structlog.get_logger()
+
+
+async def start_server(
+    app: web.Application,
+    host: str,
+    port: int,
+    *,
+    shutdown_seconds: float,
+    hang_up_cancels: bool,
+) -> web.AppRunner:
+    """Listen; requests are answered when this returns.
+
+    Args:
+        app: What answers them.
+        host: Address to bind.
+        port: Port to bind, 0 for any.
+        shutdown_seconds: How long `cleanup` of the runner waits for requests that are
+            under way.
+        hang_up_cancels: Whether a handler ends with its connection. Right for long
+            polls, wrong for what must be finished once begun.
+
+    Raises:
+        OSError: The address cannot be bound.
+    """
+    runner = _Runner(
+        app,
+        handler_cancellation=hang_up_cancels,
+        shutdown_timeout=shutdown_seconds,
+        **_LIMITS,
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    return runner
+
+
+def port_of(runner: web.AppRunner) -> int:
+    """Tell on which port a server listens."""
+    port: int = runner.addresses[0][1]
+    return port
+
+
+class _Connection(web.RequestHandler):
+    @override
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = INTERNAL.status,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        # Only what comes before and after our own frame gets here: bytes that are no
+        # HTTP, and mistakes in writing an answer.
+        if status >= INTERNAL.status:
+            _log.error("answer could not be made", exc_info=exc)
+        if request.writer.output_size > 0:
+            # Half an answer has left; a second one behind it would be read as its rest.
+            raise ConnectionError
+        response = status_problem_response(status)
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    def __init__(
+        self,
+        handler: _RequestHandler,
+        *,
+        request_factory: _RequestFactory,
+        handler_cancellation: bool,
+        limits: dict[str, Any],
+    ) -> None:
+        super().__init__(
+            handler,
+            request_factory=request_factory,
+            handler_cancellation=handler_cancellation,
+        )
+        self._limits = limits
+
+    @override
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=asyncio.get_running_loop(), **self._limits)
+
+
+class _Runner(web.AppRunner):
+    @override
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(
+            made.request_handler,
+            request_factory=made.request_factory,
+            handler_cancellation=made.handler_cancellation,
+            limits=_LIMITS,
+        )

@@ -1,0 +1,261 @@
+"""Commands about own lists: create, show, publish, retract, erase, receipt."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from hashlight_node.cli.session import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    JsonOption,
+    UsageError,
+    emit,
+    open_session,
+    reported,
+)
+from hashlight_node.local_client import path_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from hashlight_node.local_client import Json
+
+RefArgument = Annotated[str, typer.Argument(metavar="REF", help="<origin>#<index>")]
+ReasonName = Annotated[
+    str,
+    typer.Option(help="withdrawn, false-positive, expired, superseded or compromise."),
+]
+
+list_app = typer.Typer(no_args_is_help=True, help="Own lists.")
+
+
+@list_app.command("create")
+def create(
+    name: Annotated[str, typer.Argument(metavar="LIST")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a list: a new signed log with its own key."""
+    with reported(as_json=as_json):
+        made = open_session(config).client.post("/v1/lists", {"name": name})
+
+        def render(out: Console) -> None:
+            from hashlight_node.cli.tables import print_lists
+
+            print_lists(out, [made])
+
+        emit(made, as_json=as_json, render=render)
+
+
+@list_app.command("show")
+def show(
+    name: Annotated[str | None, typer.Argument(metavar="LIST")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one list, or all, with the keys that verify their receipts."""
+    with reported(as_json=as_json):
+        client = open_session(config).client
+        if name is not None:
+            rows = [client.get(path_of("lists", name))]
+        else:
+            rows = client.get_all("/v1/lists", "lists")
+
+        def render(out: Console) -> None:
+            from hashlight_node.cli.tables import print_lists
+
+            print_lists(out, rows)
+
+        answer: Json = rows[0] if name is not None else {"lists": rows}
+        emit(answer, as_json=as_json, render=render)
+
+
+def publish(
+    list_name: Annotated[str, typer.Argument(metavar="LIST")],
+    more_files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[IMAGE]...", hidden=True)
+    ] = None,
+    file: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="IMAGE...", help="Pictures: one record each."),
+    ] = None,
+    signal: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TYPE:VALUE", help="Signals of one record."),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SCHEME:VALUE", help="May be repeated."),
+    ] = None,
+    quality: Annotated[
+        int | None, typer.Option(help="PDQ quality of --signal, 50 to 100.")
+    ] = None,
+    source: Annotated[
+        str, typer.Option(help="person, platform, hotline, ngo, …")
+    ] = "platform",
+    review: Annotated[str, typer.Option(help="none, automated or human.")] = "none",
+    kind: Annotated[str, typer.Option(help="image, video, url, account, …")] = "image",
+    expires: Annotated[
+        str | None, typer.Option(help="RFC 3339 in UTC, e.g. 2027-01-31T00:00:00Z.")
+    ] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish records: one with the given signals, or one per picture."""
+    with reported(as_json=as_json):
+        files = [*(file or ()), *(more_files or ())]
+        shared: Json = {
+            "type": "indicator",
+            "kind": kind,
+            "labels": [_label(text) for text in label or ()],
+            "source": source,
+            "review": {"level": review},
+            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        if expires is not None:
+            shared["expires"] = expires
+        records = _records(files, signal or (), quality, shared)
+        client = open_session(config).client
+        answer = client.post(path_of("lists", list_name, "records"), _batch(records))
+        refs = cast("list[str]", answer["refs"])
+
+        def render(out: Console) -> None:
+            for ref in refs:
+                out.print(ref, markup=False, soft_wrap=True)
+
+        emit(answer, as_json=as_json, render=render)
+
+
+def _batch(records: Sequence[Json]) -> Json:
+    return {"records": list(records)}
+
+
+def _records(
+    files: Sequence[Path], signals: Sequence[str], quality: int | None, shared: Json
+) -> list[Json]:
+    if bool(files) == bool(signals):
+        message = "give either --file IMAGE… or --signal TYPE:VALUE…"
+        raise UsageError(message)
+    if signals:
+        claims = [_claim(text, quality) for text in signals]
+        return [{**shared, "signals": claims}]
+    from hashlight_node.cli.pictures import picture_claims
+
+    return [{**shared, "signals": picture_claims(path)} for path in files]
+
+
+def _claim(text: str, quality: int | None) -> Json:
+    from hashlight_node.cli.signals import split_signal
+
+    signal_type, value = split_signal(text)
+    claim: Json = {"type": signal_type, "value": value}
+    if quality is not None and signal_type == "pdq":
+        claim["quality"] = quality
+    return claim
+
+
+def _label(text: str) -> Json:
+    scheme, separator, value = text.partition(":")
+    if not separator:
+        message = f"label {text!r} is not SCHEME:VALUE"
+        raise UsageError(message)
+    return {"scheme": scheme, "value": value}
+
+
+def retract(
+    ref: RefArgument,
+    reason: ReasonName,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a record back: every follower stops matching it."""
+    _withdraw("retract", ref, {"ref": ref, "reason": reason}, config, as_json=as_json)
+
+
+def erase(
+    ref: RefArgument,
+    reason: ReasonName = "withdrawn",
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a record back and destroy its content everywhere."""
+    _withdraw("erase", ref, {"ref": ref, "reason": reason}, config, as_json=as_json)
+
+
+def _withdraw(verb: str, ref: str, body: Json, config: Path, *, as_json: bool) -> None:
+    with reported(as_json=as_json):
+        from hashlight_protocol import parse_origin, parse_ref
+
+        list_name = parse_origin(parse_ref(ref).origin).list_name
+        client = open_session(config).client
+        answer = client.post(path_of("lists", list_name, verb), body)
+
+        def render(out: Console) -> None:
+            done = "erased" if verb == "erase" else "retracted"
+            out.print(f"{done}, by entry {answer['ref']}", markup=False, soft_wrap=True)
+
+        emit(answer, as_json=as_json, render=render)
+
+
+def receipt(
+    ref: RefArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a record's receipt (a .tlog-proof) to standard output."""
+    with reported(as_json=as_json):
+        client = open_session(config).client
+        proof = client.get_bytes(path_of("records", ref, "receipt"))
+        if as_json:
+            answer = {"ref": ref, "receipt": proof.decode()}
+            sys.stdout.write(json.dumps(answer) + "\n")
+        else:
+            sys.stdout.buffer.write(proof)
+
+
+def record(
+    ref: RefArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a record, its state, and what others say about it."""
+    with reported(as_json=as_json):
+        answer = open_session(config).client.get(path_of("records", ref))
+        emit(answer, as_json=as_json, render=lambda out: out.print_json(data=answer))
+
+
+def erasure(
+    ref: RefArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which peers have acknowledged an erasure by signature."""
+    with reported(as_json=as_json):
+        answer = open_session(config).client.get(path_of("records", ref, "erasure"))
+
+        def render(out: Console) -> None:
+            from hashlight_node.cli.tables import print_rows
+
+            rows = cast("list[Json]", answer["peers"])
+            print_rows(out, rows, "peer", "state", "tree_size", "acknowledged_at")
+
+        emit(answer, as_json=as_json, render=render)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the program."""
+    app.add_typer(list_app, name="list")
+    app.command()(publish)
+    app.command()(retract)
+    app.command()(erase)
+    app.command()(receipt)
+    app.command()(record)
+    app.command()(erasure)

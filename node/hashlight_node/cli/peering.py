@@ -1,0 +1,169 @@
+"""Commands about other nodes: peer, grant, revoke, follow, unfollow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hashlight_node.cli.session import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    JsonOption,
+    emit,
+    open_session,
+    reported,
+)
+from hashlight_node.local_client import path_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from hashlight_node.local_client import Json
+
+PeerArgument = Annotated[str, typer.Argument(metavar="PEER", help="The peer's name.")]
+ListArgument = Annotated[str, typer.Argument(metavar="LIST")]
+
+peer_app = typer.Typer(no_args_is_help=True, help="Pinned nodes.")
+
+
+@peer_app.command("add")
+def add(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="The peer's base URL.")],
+    vkey: Annotated[str, typer.Argument(metavar="VKEY", help="Its identity key.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Pin a peer's identity key and fetch its descriptor. Do this on both sides."""
+    with reported(as_json=as_json):
+        client = open_session(config).client
+        answer = client.post("/v1/peers", {"base": base, "vkey": vkey})
+        _print_peers(answer, [answer], as_json=as_json)
+
+
+@peer_app.command("list")
+def list_peers(
+    config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False
+) -> None:
+    """List the pinned peers."""
+    with reported(as_json=as_json):
+        rows = open_session(config).client.get_all("/v1/peers", "peers")
+        _print_peers({"peers": rows}, rows, as_json=as_json)
+
+
+@peer_app.command("show")
+def show(
+    name: PeerArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one peer."""
+    with reported(as_json=as_json):
+        answer = open_session(config).client.get(path_of("peers", name))
+        emit(answer, as_json=as_json, render=lambda out: out.print_json(data=answer))
+
+
+@peer_app.command("quarantine")
+def quarantine(
+    name: PeerArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop talking to a peer; what it gave us before goes on serving."""
+    _switch(name, "quarantine", config, as_json=as_json)
+
+
+@peer_app.command("release")
+def release(
+    name: PeerArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Talk to a quarantined peer again, and follow its lists again."""
+    _switch(name, "release", config, as_json=as_json)
+
+
+def _switch(name: str, verb: str, config: Path, *, as_json: bool) -> None:
+    with reported(as_json=as_json):
+        client = open_session(config).client
+        answer = client.post(path_of("peers", name, verb), {})
+        _print_peers(answer, [answer], as_json=as_json)
+
+
+def _print_peers(answer: Json, rows: list[Json], *, as_json: bool) -> None:
+    def render(out: Console) -> None:
+        from hashlight_node.cli.tables import print_rows
+
+        print_rows(out, rows, "name", "state", "base", "contacted_at")
+
+    emit(answer, as_json=as_json, render=render)
+
+
+def grant(
+    peer: PeerArgument,
+    list_name: ListArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a peer fetch one of our lists."""
+    with reported(as_json=as_json):
+        client = open_session(config).client
+        answer = client.post("/v1/grants", {"peer": peer, "list": list_name})
+        said = f"{peer} may now fetch {list_name}"
+        emit(answer, as_json=as_json, render=lambda out: out.print(said))
+
+
+def revoke(
+    peer: PeerArgument,
+    list_name: ListArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a grant back: the peer can fetch nothing more of the list."""
+    with reported(as_json=as_json):
+        open_session(config).client.delete(path_of("grants", peer, list_name))
+        said = f"{peer} may no longer fetch {list_name}"
+        answer: Json = {"peer": peer, "list": list_name}
+        emit(answer, as_json=as_json, render=lambda out: out.print(said))
+
+
+def follow(
+    peer: PeerArgument,
+    list_name: ListArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy a peer's list from now on."""
+    with reported(as_json=as_json):
+        client = open_session(config).client
+        answer = client.post("/v1/follows", {"peer": peer, "list": list_name})
+
+        def render(out: Console) -> None:
+            out.print(f"following {list_name} of {peer}: {answer['state']}")
+
+        emit(answer, as_json=as_json, render=render)
+
+
+def unfollow(
+    peer: PeerArgument,
+    list_name: ListArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop copying a peer's list."""
+    with reported(as_json=as_json):
+        open_session(config).client.delete(path_of("follows", peer, list_name))
+        said = f"no longer following {list_name} of {peer}"
+        answer: Json = {"peer": peer, "list": list_name}
+        emit(answer, as_json=as_json, render=lambda out: out.print(said))
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the program."""
+    app.add_typer(peer_app, name="peer")
+    app.command()(grant)
+    app.command()(revoke)
+    app.command()(follow)
+    app.command()(unfollow)

@@ -1,0 +1,137 @@
+"""Answers of the local API as tables for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from hashlight_node.local_client import Json
+
+HANDLING_STYLES = {"block": "bold red", "review": "yellow", "ignore": "green"}
+_SHORT_HASH = 12
+
+
+def print_status(out: Console, status: Json) -> None:
+    """Print `GET /v1/status`: one table of lists, one of peers."""
+    out.print(f"node {status['node']}")
+    lists = _table("list", "role", "state", "size", "root", "lag", "note")
+    for row in _rows(status, "lists"):
+        lists.add_row(
+            str(row["origin"]),
+            str(row.get("role", "")),
+            str(row.get("state", "")),
+            f"{row.get('size', 0):,}",
+            str(row.get("root_hash", ""))[:_SHORT_HASH],
+            _seconds(row.get("lag_seconds")),
+            str(row.get("error") or ""),
+        )
+    out.print(lists)
+    peers = _table("peer", "state", "base", "last contact")
+    for row in _rows(status, "peers"):
+        peers.add_row(
+            str(row["name"]),
+            str(row.get("state", "")),
+            str(row.get("base", "")),
+            str(row.get("contacted_at") or "never"),
+        )
+    out.print(peers)
+
+
+def print_sync(out: Console, answer: Json) -> None:
+    """Print `POST /v1/sync`: what was pulled, and what failed."""
+    table = _table("list", "from", "to", "records", "retracted", "erased", "seconds")
+    for row in _rows(answer, "synced"):
+        table.add_row(
+            str(row["origin"]),
+            f"{row['old_size']:,}",
+            f"{row['new_size']:,}",
+            f"{row['records']:,}",
+            f"{row['retractions']:,}",
+            f"{row['erasures']:,}",
+            f"{row['seconds']:.2f}",
+        )
+    out.print(table)
+    for row in _rows(answer, "errors"):
+        out.print(
+            f"{row['peer']}/{row['list']}: {row['detail']}", style="red", markup=False
+        )
+
+
+def print_evidence(out: Console, rows: Sequence[Json]) -> None:
+    """Print what peers were caught at."""
+    table = _table("id", "found", "peer", "list", "code", "what")
+    for row in rows:
+        members = ("id", "found_at", "peer", "list", "code", "what")
+        table.add_row(*(str(row[member]) for member in members))
+    out.print(table)
+
+
+def print_lists(out: Console, rows: Sequence[Json]) -> None:
+    """Print own lists with the verifier key that proves their receipts."""
+    for row in rows:
+        out.print(f"{row['origin']}", style="bold", markup=False, soft_wrap=True)
+        size, root = row.get("size", 0), row.get("root_hash", "")
+        out.print(f"  size {size:,}  root {root}", soft_wrap=True)
+        out.print(f"  vkey {row.get('vkey', '')}", markup=False, soft_wrap=True)
+
+
+def print_lookup(out: Console, answer: Json) -> None:
+    """Print a lookup's answer: what is known, by whom, how sure, and what to do."""
+    table = _table("query", "handling", "distance", "opinion", "source", "labels")
+    for result in _rows(answer, "results"):
+        _add_result(table, result)
+    out.print(table)
+    for row in _rows(answer, "lists"):
+        age = _seconds(row.get("age_seconds"))
+        out.print(f"from {row['origin']} at size {row['tree_size']:,}, {age} old")
+
+
+def print_rows(out: Console, rows: Sequence[Json], *members: str) -> None:
+    """Print any flat list of objects as a table of the named members."""
+    table = _table(*(member.replace("_", " ") for member in members))
+    for row in rows:
+        table.add_row(*(str(row.get(member) or "") for member in members))
+    out.print(table)
+
+
+def _add_result(table: Table, result: Json) -> None:
+    query = cast("Json", result["query"])
+    handling = str(result["handling"])
+    style = HANDLING_STYLES.get(handling, "")
+    named = f"{query['type']}:{str(query['value'])[:_SHORT_HASH]}…"
+    matches = _rows(result, "matches")
+    if not matches:
+        table.add_row(named, handling, "", "", "not known", "", style=style)
+    for match in matches:
+        records = _rows(match, "records")
+        sources = sorted({str(record["origin_node"]) for record in records})
+        labels = sorted({label for record in records for label in _labels(record)})
+        distance = f"{match['distance']} of {match['threshold']}"
+        opinion = str(match["opinion"])
+        shown = (", ".join(sources), ", ".join(labels))
+        table.add_row(named, handling, distance, opinion, *shown, style=style)
+
+
+def _labels(record: Json) -> list[str]:
+    return [f"{row['scheme']}:{row['value']}" for row in _rows(record, "labels")]
+
+
+def _rows(answer: Json, member: str) -> list[Json]:
+    return cast("list[Json]", answer.get(member) or [])
+
+
+def _seconds(value: object) -> str:
+    return "" if value is None else f"{value} s"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

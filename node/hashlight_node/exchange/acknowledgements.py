@@ -1,0 +1,226 @@
+"""Acknowledgements: peers' signed word that they stored and applied our logs.
+
+An acknowledgement is our own checkpoint with the peer's mirror cosignature. For an
+erasure it is the proof that matters: the peer states that it has destroyed the body,
+and a third party can check the statement with two public keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from hashlight_node.model import Acknowledgement
+from hashlight_node.peers.errors import (
+    PeerMisbehavedError,
+    PeerRefusedError,
+    PeerUnavailableError,
+    blaming,
+)
+from hashlight_node.store import deliveries, logs
+from hashlight_protocol import (
+    RollbackError,
+    SplitViewError,
+    frontier_from_tiles,
+    open_checkpoint,
+    open_descriptor,
+    parse_vkey,
+    verify_cosignature,
+)
+
+from .cosigning import bare_note, note_cosigned_by
+from .errors import UnknownListError
+from .evidence import keep_evidence
+
+if TYPE_CHECKING:
+    from hashlight_node.keys import Keyring
+    from hashlight_node.model import Clock, Log, Peer
+    from hashlight_node.peers.client import PeerClient
+    from hashlight_node.store.database import Connection, Database
+    from hashlight_protocol import Descriptor, SignedCheckpoint
+
+_WAIT_SECONDS: Final = 30
+_POLLS: Final = 20
+"""Long polls in a row, ten minutes; after that the sweep asks again."""
+
+_PAUSE_SECONDS: Final = 1
+"""Least time from poll to poll, for a peer that does not hold answers back."""
+
+_NONE_YET: Final = '"none"'
+"""Names no version: with it a peer waits for the first one too."""
+
+_REFUSALS: Final = (2, 10, 60)
+"""Seconds to wait when the peer does not copy the log: it may be about to begin."""
+
+_log = structlog.get_logger()
+
+
+def descriptor_of(peer: Peer) -> Descriptor:
+    """Read the descriptor that we hold of a peer; it was verified when it came."""
+    return open_descriptor(peer.descriptor, parse_vkey(peer.identity_vkey))
+
+
+class Collector:
+    """Asks peers up to where they have copied our logs.
+
+    Args:
+        database: The store.
+        client: Asks the peers.
+        keyring: Knows the keys of our logs.
+        clock: Unix seconds.
+    """
+
+    def __init__(
+        self, *, database: Database, client: PeerClient, keyring: Keyring, clock: Clock
+    ) -> None:
+        self._database = database
+        self._client = client
+        self._keyring = keyring
+        self._clock = clock
+        self._etags: dict[tuple[str, str], str] = {}
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    def start(self, origin: str, peer: Peer) -> None:
+        """Collect in the background until the peer has all of the log, or a while."""
+        key = (origin, peer.name)
+        if key in self._tasks:
+            return
+        task = asyncio.create_task(self._keep_asking(origin, peer))
+        self._tasks[key] = task
+        task.add_done_callback(lambda _: self._tasks.pop(key, None))
+
+    async def close(self) -> None:
+        """Stop everything that `start` began."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def collect(
+        self, origin: str, peer: Peer, *, wait_seconds: int
+    ) -> Acknowledgement | None:
+        """Ask once.
+
+        Args:
+            origin: One of our logs.
+            peer: Who copies it.
+            wait_seconds: How long it may hold back the answer for want of news.
+
+        Returns:
+            What it signed and we stored, None if there is nothing new.
+
+        Raises:
+            UnknownListError: It is not one of our logs.
+            PeerUnavailableError: The peer does not answer.
+            PeerRefusedError: It does not copy the log.
+            PeerMisbehavedError: What it says is not about our log, or not signed.
+        """
+        key = (origin, peer.name)
+        fetched = await self._client.fetch_mirror_checkpoint(
+            peer,
+            origin,
+            wait_seconds=wait_seconds,
+            etag=self._etags.get(key, _NONE_YET),
+        )
+        if fetched is None:
+            return None
+        # Read after the answer came: until then the log may have grown.
+        log, root_hash, signed = await self._database.read(
+            lambda conn: self._compare(conn, origin, peer, fetched.body)
+        )
+        acknowledgement = _verify(peer, log, root_hash, signed)
+        await self._database.write(lambda conn: _save(conn, log, peer, acknowledgement))
+        if fetched.etag is not None:
+            self._etags[key] = fetched.etag
+        return acknowledgement
+
+    def _compare(
+        self, conn: Connection, origin: str, peer: Peer, raw: bytes
+    ) -> tuple[Log, bytes, SignedCheckpoint]:
+        """Open the note, and recompute our own root at its size."""
+        log = logs.find_log(conn, origin)
+        if log is None:
+            raise UnknownListError(origin)
+        with blaming(peer.name, f"mirror checkpoint of {origin}", raw):
+            key = self._keyring.log(origin).key
+            signed = open_checkpoint(raw, [key], origin=origin)
+            size = signed.head.tree_size
+            if size > log.checkpoint_size:
+                # We signed this and do not have it: our store is an old one.
+                raise RollbackError(origin, size, log.checkpoint_size)
+        tiles = logs.tile_fetcher(conn, log.log_id)
+        return log, frontier_from_tiles(tiles, size).root, signed
+
+    async def _keep_asking(self, origin: str, peer: Peer) -> None:
+        try:
+            await self._ask_until_all(origin, peer)
+        except PeerUnavailableError:
+            _log.info("peer acknowledges later", peer=peer.name)
+        except PeerRefusedError as error:
+            _log.info("peer does not copy this log", peer=peer.name, code=error.code)
+        except PeerMisbehavedError as error:
+            await self._blame(origin, peer, error)
+
+    async def _blame(self, origin: str, peer: Peer, error: PeerMisbehavedError) -> None:
+        def keep(conn: Connection) -> None:
+            log = logs.find_log(conn, origin)
+            name = "" if log is None else log.list_name
+            keep_evidence(conn, peer, name, error, now=self._clock())
+
+        await self._database.write(keep)
+
+    async def _ask_until_all(self, origin: str, peer: Peer) -> None:
+        refusals = iter(_REFUSALS)
+        for _ in range(_POLLS):
+            if await self._has_all(origin, peer):
+                return
+            # From the question on: a peer that held its answer back is asked at once.
+            again_at = asyncio.get_running_loop().time() + _PAUSE_SECONDS
+            try:
+                await self.collect(origin, peer, wait_seconds=_WAIT_SECONDS)
+            except PeerRefusedError:
+                pause_seconds = next(refusals, None)
+                if pause_seconds is None:
+                    raise
+                again_at += pause_seconds
+            await asyncio.sleep(again_at - asyncio.get_running_loop().time())
+
+    async def _has_all(self, origin: str, peer: Peer) -> bool:
+        def read(conn: Connection) -> bool:
+            log = logs.find_log(conn, origin)
+            if log is None:
+                return True
+            newest = deliveries.newest_acknowledgement(conn, log.log_id, peer.peer_id)
+            return newest is not None and newest.tree_size >= log.checkpoint_size
+
+        return await self._database.read(read)
+
+
+def _verify(
+    peer: Peer, log: Log, root_hash: bytes, signed: SignedCheckpoint
+) -> Acknowledgement:
+    size = signed.head.tree_size
+    mirror = descriptor_of(peer).mirror
+    what = f"mirror checkpoint of {log.origin}"
+    with blaming(peer.name, what, signed.note_bytes):
+        if signed.head.root_hash != root_hash:
+            raise SplitViewError(log.origin, size)
+        sent = signed.opened.note.signatures
+        note = note_cosigned_by(bare_note(signed), sent, mirror)
+        acknowledged_at = verify_cosignature(note, mirror)
+    return Acknowledgement(log.origin, peer.name, size, acknowledged_at, note)
+
+
+def _save(
+    conn: Connection, log: Log, peer: Peer, acknowledgement: Acknowledgement
+) -> None:
+    deliveries.save_acknowledgement(
+        conn,
+        log_id=log.log_id,
+        peer_id=peer.peer_id,
+        tree_size=acknowledgement.tree_size,
+        acknowledged_at=acknowledgement.acknowledged_at,
+        note=acknowledgement.note,
+    )

@@ -1,0 +1,87 @@
+"""Keeping the bytes that show how a peer misbehaved, and stopping what they spoil."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from hashlight_node.model import FollowState, LogState
+from hashlight_node.store import deliveries, logs
+from hashlight_node.store import peers as peer_store
+
+if TYPE_CHECKING:
+    from hashlight_node.model import Peer
+    from hashlight_node.peers.errors import PeerMisbehavedError
+    from hashlight_node.store.database import Connection
+
+_MOST_KEPT: Final = 256
+"""Pieces of evidence against one peer: it can make up any number of lists."""
+
+_log = structlog.get_logger()
+
+
+def keep_evidence(
+    conn: Connection,
+    peer: Peer,
+    list_name: str,
+    error: PeerMisbehavedError,
+    *,
+    now: int,
+) -> None:
+    """Store the bytes, once per list and broken rule.
+
+    The first proof is enough. A peer that could make us keep every further one could
+    fill our disk.
+    """
+    known = [
+        (one.list_name, one.code)
+        for one in deliveries.list_evidence(conn)
+        if one.peer_name == peer.name
+    ]
+    if (list_name, error.code) in known or len(known) >= _MOST_KEPT:
+        return
+    evidence_id = deliveries.save_evidence(
+        conn,
+        peer_id=peer.peer_id,
+        list_name=list_name,
+        code=error.code,
+        what=str(error),
+        found_at=now,
+        payload=error.evidence,
+    )
+    _log.error(
+        "peer misbehaves; evidence is kept",
+        peer=peer.name,
+        list=list_name,
+        code=error.code,
+        evidence_id=evidence_id,
+    )
+
+
+def quarantine_list(
+    conn: Connection,
+    peer: Peer,
+    list_name: str,
+    error: PeerMisbehavedError,
+    *,
+    now: int,
+) -> None:
+    """Keep the evidence and copy this list no further.
+
+    What was verified before stays and goes on serving lookups: it was right when it
+    was verified, and people are protected by it.
+    """
+    keep_evidence(conn, peer, list_name, error, now=now)
+    follow = peer_store.find_follow(conn, peer.peer_id, list_name)
+    if follow is not None:
+        peer_store.set_follow(
+            conn,
+            follow.follow_id,
+            state=FollowState.QUARANTINED,
+            synced_at=follow.synced_at,
+            error=str(error),
+        )
+    log = logs.find_followed_log(conn, peer.name, list_name)
+    if log is not None:
+        logs.set_log_state(conn, log.log_id, LogState.QUARANTINED, str(error))

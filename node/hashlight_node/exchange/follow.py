@@ -1,0 +1,316 @@
+"""Following lists of peers: when to pull, and what to do when that fails."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from hashlight_node.model import FollowState, PeerState, Role
+from hashlight_node.peers.errors import (
+    PeerError,
+    PeerMisbehavedError,
+    PeerRefusedError,
+    PeerUnavailableError,
+)
+from hashlight_node.store import logs
+from hashlight_node.store import peers as peer_store
+from hashlight_node.store.errors import ScrubError
+from hashlight_protocol import parse_origin
+
+from .errors import (
+    ExchangeError,
+    FollowQuarantinedError,
+    PeerQuarantinedError,
+    UnknownFollowError,
+    UnknownPeerError,
+)
+from .evidence import quarantine_list
+from .notices import Backoff, Rounds
+from .pull import Pull
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hashlight_node.model import Follow, Log, Peer
+    from hashlight_node.store.database import Connection
+
+    from .copying import FollowParts, Tally
+    from .list_notes import KnownNote
+
+    Progress = Callable[[int, int], None]
+
+_AT_ONCE: Final = 4
+"""Lists that a sweep copies at the same time."""
+
+_RETRY_LIMIT_SECONDS: Final = 300
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """What one look at a followed list brought.
+
+    Attributes:
+        peer_name: The peer.
+        list_name: Its list.
+        origin: The log that was copied; None before the peer has named one.
+        state: Where the follow stands now.
+        old_size: Entries we had.
+        new_size: Entries we have.
+        records: RECORD entries among the new ones.
+        retractions: RETRACT entries.
+        erasures: ERASE entries.
+        seconds: How long it took.
+        error: What an operator should know, None if all is well.
+    """
+
+    peer_name: str
+    list_name: str
+    origin: str | None
+    state: FollowState
+    old_size: int = 0
+    new_size: int = 0
+    records: int = 0
+    retractions: int = 0
+    erasures: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+
+
+class Follower:
+    """Copies the lists that this node follows."""
+
+    def __init__(self, parts: FollowParts) -> None:
+        self._parts = parts
+        self._rounds: Rounds[tuple[str, str], SyncReport] = Rounds()
+        self._backoff: Backoff[tuple[str, str]] = Backoff(
+            limit_seconds=_RETRY_LIMIT_SECONDS
+        )
+
+    async def sync(
+        self, peer_name: str, list_name: str, *, progress: Progress | None = None
+    ) -> SyncReport:
+        """Bring our copy of one list up to date.
+
+        One at a time for each list: who asks during a sync gets the result of the
+        next, which sees what the running one may have been too early for.
+
+        Args:
+            peer_name: The peer.
+            list_name: A list of it that we follow.
+            progress: Told (entries we have, entries there are) after each batch.
+
+        Returns:
+            What it brought. A list that the peer does not (yet) let us have is no
+            error: the follow waits, and the report says so.
+
+        Raises:
+            UnknownPeerError: No such peer is pinned.
+            UnknownFollowError: The list is not followed.
+            PeerQuarantinedError: We do not talk to the peer.
+            FollowQuarantinedError: The list is not copied further.
+            PeerUnavailableError: The peer does not answer. Tried again by itself.
+            ScrubError: Erased bytes are not all removed yet. Tried again by itself.
+            PeerMisbehavedError: The peer broke a rule. Evidence is kept, the list is
+                in quarantine, and what was verified goes on serving lookups.
+        """
+        return await self._rounds.run(
+            (peer_name, list_name), lambda: self._sync(peer_name, list_name, progress)
+        )
+
+    async def sync_all(self) -> list[SyncReport]:
+        """Bring all followed lists up to date; the failure of one stops no other.
+
+        Returns:
+            One report for each list that is not in quarantine, with its error if it
+            failed.
+        """
+        slots = asyncio.Semaphore(_AT_ONCE)
+
+        async def sync(follow: Follow) -> SyncReport:
+            async with slots:
+                try:
+                    return await self.sync(follow.peer_name, follow.list_name)
+                except (PeerError, ExchangeError, ScrubError) as error:
+                    return SyncReport(
+                        follow.peer_name,
+                        follow.list_name,
+                        origin=None,
+                        state=await self._state(follow),
+                        error=str(error),
+                    )
+
+        follows = await self._parts.database.read(_list_active)
+        return list(await asyncio.gather(*map(sync, follows)))
+
+    async def _sync(
+        self, peer_name: str, list_name: str, progress: Progress | None
+    ) -> SyncReport:
+        key = (peer_name, list_name)
+        started = asyncio.get_running_loop().time()
+        peer, follow = await self._parts.database.read(
+            lambda conn: _find(conn, peer_name, list_name)
+        )
+        try:
+            note = await self._parts.list_notes.current(peer, list_name)
+            log = await self._copy_of(peer, note)
+            pull = Pull(
+                self._parts, peer=peer, follow=follow, log=log, progress=progress
+            )
+            tally = await pull.run(note)
+        except PeerRefusedError as error:
+            return await self._wait(follow, error)
+        except (PeerUnavailableError, ScrubError) as error:
+            await self._retry_later(follow, error)
+            raise
+        except PeerMisbehavedError as error:
+            await self._quarantine(peer, list_name, error)
+            raise
+        self._backoff.succeeded(key)
+        seconds = asyncio.get_running_loop().time() - started
+        return await self._report(follow, log.origin, tally, seconds)
+
+    async def _copy_of(self, peer: Peer, note: KnownNote) -> Log:
+        """Give our copy of the list's newest log; an empty one if there is none."""
+        origin = note.newest.origin
+
+        def find_or_insert(conn: Connection) -> Log:
+            found = logs.find_log(conn, origin)
+            if found is not None:
+                return found
+            log = logs.insert_log(
+                conn,
+                origin=origin,
+                role=Role.FOLLOWED,
+                meta=note.note.meta,
+                created_at=self._parts.clock(),
+            )
+            logs.set_list_note(conn, log.log_id, note.raw, note.note.version)
+            return log
+
+        known = await self._parts.database.read(
+            lambda conn: logs.find_log(conn, origin)
+        )
+        if known is not None:
+            return known
+        created = await self._parts.database.write(find_or_insert)
+        name = parse_origin(origin)
+        _log.info("first copy of a log begins", peer=peer.name, list=name.list_name)
+        return created
+
+    async def _wait(self, follow: Follow, error: PeerRefusedError) -> SyncReport:
+        reason = str(error)
+        if error.code == "unknown-log":
+            reason = "the peer has no such list, or has not granted it to us yet"
+        await self._set(follow, FollowState.WAITING, reason)
+        return SyncReport(
+            follow.peer_name,
+            follow.list_name,
+            origin=None,
+            state=FollowState.WAITING,
+            error=reason,
+        )
+
+    async def _retry_later(
+        self, follow: Follow, error: PeerUnavailableError | ScrubError
+    ) -> None:
+        key = (follow.peer_name, follow.list_name)
+        asked = getattr(error, "retry_after_seconds", None)
+        seconds = self._backoff.failed(key, self._parts.clock(), asked)
+        self._parts.notices.sync_later(*key, seconds)
+        _log.warning(
+            "list cannot be copied now",
+            peer=follow.peer_name,
+            list=follow.list_name,
+            wait_seconds=seconds,
+        )
+        await self._set(follow, follow.state, str(error))
+
+    async def _quarantine(
+        self, peer: Peer, list_name: str, error: PeerMisbehavedError
+    ) -> None:
+        now = self._parts.clock()
+        await self._parts.database.write(
+            lambda conn: quarantine_list(conn, peer, list_name, error, now=now)
+        )
+
+    async def _set(self, follow: Follow, state: FollowState, error: str) -> None:
+        def write(conn: Connection) -> None:
+            latest = peer_store.find_follow(conn, follow.peer_id, follow.list_name)
+            # Evidence that another part found meanwhile outweighs a network error.
+            if latest is None or latest.state is FollowState.QUARANTINED:
+                return
+            peer_store.set_follow(
+                conn,
+                latest.follow_id,
+                state=state,
+                synced_at=latest.synced_at,
+                error=error,
+            )
+
+        await self._parts.database.write(write)
+
+    async def _state(self, follow: Follow) -> FollowState:
+        latest = await self._parts.database.read(
+            lambda conn: peer_store.find_follow(conn, follow.peer_id, follow.list_name)
+        )
+        return follow.state if latest is None else latest.state
+
+    async def _report(
+        self, follow: Follow, origin: str, tally: Tally, seconds: float
+    ) -> SyncReport:
+        latest = await self._parts.database.read(
+            lambda conn: peer_store.find_follow(conn, follow.peer_id, follow.list_name)
+        )
+        _log.info(
+            "list is up to date",
+            peer=follow.peer_name,
+            list=follow.list_name,
+            old_size=tally.old_size,
+            new_size=tally.new_size,
+            duration_seconds=round(seconds, 3),
+        )
+        return SyncReport(
+            follow.peer_name,
+            follow.list_name,
+            origin,
+            FollowState.ACTIVE if latest is None else latest.state,
+            tally.old_size,
+            tally.new_size,
+            tally.records,
+            tally.retractions,
+            tally.erasures,
+            seconds,
+            None if latest is None else latest.error,
+        )
+
+
+def _list_active(conn: Connection) -> list[Follow]:
+    active = {
+        peer.name
+        for peer in peer_store.list_peers(conn)
+        if peer.state is PeerState.ACTIVE
+    }
+    return [
+        follow
+        for follow in peer_store.list_follows(conn)
+        if follow.state is not FollowState.QUARANTINED and follow.peer_name in active
+    ]
+
+
+def _find(conn: Connection, peer_name: str, list_name: str) -> tuple[Peer, Follow]:
+    peer = peer_store.find_peer(conn, peer_name)
+    if peer is None:
+        raise UnknownPeerError(peer_name)
+    follow = peer_store.find_follow(conn, peer.peer_id, list_name)
+    if follow is None:
+        raise UnknownFollowError(peer_name, list_name)
+    if peer.state is not PeerState.ACTIVE:
+        raise PeerQuarantinedError(peer_name)
+    if follow.state is FollowState.QUARANTINED:
+        raise FollowQuarantinedError(peer_name, list_name)
+    return peer, follow

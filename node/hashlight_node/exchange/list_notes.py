@@ -1,0 +1,141 @@
+"""List notes of peers: which logs a list has, and whose keys count for them.
+
+A key of a log counts because the peer's pinned identity key says so, in a list note
+whose version never goes back. Notes are fetched when there is none yet, when a key is
+not in the one we have, and again after an hour, so that a new key or a new log is
+noticed long before the old ones stop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from hashlight_node.peers.errors import blaming
+from hashlight_node.store import logs
+from hashlight_protocol import (
+    MalformedError,
+    list_id,
+    open_list_note,
+    parse_vkey,
+    verify_successor,
+)
+
+if TYPE_CHECKING:
+    from hashlight_node.model import Clock, Log, Peer
+    from hashlight_node.peers.client import PeerClient
+    from hashlight_node.store.database import Connection, Database
+    from hashlight_protocol import ListNote, LogInfo
+
+_FRESH_SECONDS: Final = 3600
+_MOST_KEPT: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class KnownNote:
+    """A list note that was verified.
+
+    Attributes:
+        note: The parsed view.
+        raw: The bytes that the identity key signed.
+        fetched_at: When the peer said so last, Unix seconds; 0 if by another run.
+    """
+
+    note: ListNote
+    raw: bytes
+    fetched_at: int
+
+    def log(self, origin: str) -> LogInfo | None:
+        """Find one log of the list."""
+        return next((log for log in self.note.logs if log.origin == origin), None)
+
+    @property
+    def newest(self) -> LogInfo:
+        """The log of the last epoch, the one to follow."""
+        return self.note.logs[-1]
+
+
+class ListNotes:
+    """Fetches, verifies and remembers the list notes of peers.
+
+    Args:
+        database: Holds the notes of followed lists between runs.
+        client: Fetches them.
+        clock: Unix seconds.
+    """
+
+    def __init__(self, *, database: Database, client: PeerClient, clock: Clock) -> None:
+        self._database = database
+        self._client = client
+        self._clock = clock
+        self._known: dict[tuple[str, str], KnownNote] = {}
+
+    async def current(self, peer: Peer, list_name: str) -> KnownNote:
+        """Give the list note, fetched if ours is older than an hour.
+
+        Raises:
+            PeerError: It is needed and cannot be had, or is not one.
+        """
+        known = await self._recall(peer, list_name)
+        if known is None or self._clock() - known.fetched_at >= _FRESH_SECONDS:
+            return await self.refresh(peer, list_name)
+        return known
+
+    async def refresh(self, peer: Peer, list_name: str) -> KnownNote:
+        """Fetch the list note now.
+
+        Raises:
+            PeerUnavailableError: The peer does not answer.
+            PeerRefusedError: It has no such list for us.
+            PeerMisbehavedError: What it sends is not a note about this list, or goes
+                back behind the one we have.
+        """
+        known = await self._recall(peer, list_name)
+        raw = await self._client.fetch_list_note(peer, list_name)
+        what = f"list note of {list_name}"
+        with blaming(peer.name, what, raw):
+            note = open_list_note(raw, parse_vkey(peer.identity_vkey))
+            if note.id != list_id(peer.name, list_name):
+                raise MalformedError("list note", "it is about another list")
+        if known is not None:
+            # Either document alone is harmless; only both together show the lie.
+            with blaming(peer.name, what, known.raw + b"\n" + raw):
+                verify_successor(known.note, note)
+        fresh = KnownNote(note, raw, self._clock())
+        if known is None or known.note.version < note.version:
+            await self._save(peer, list_name, fresh)
+        return self._remember(peer, list_name, fresh)
+
+    async def _recall(self, peer: Peer, list_name: str) -> KnownNote | None:
+        known = self._known.get((peer.name, list_name))
+        if known is not None:
+            return known
+
+        def find(conn: Connection) -> Log | None:
+            return logs.find_followed_log(conn, peer.name, list_name)
+
+        log = await self._database.read(find)
+        if log is None or log.list_note is None:
+            return None
+        note = open_list_note(log.list_note, parse_vkey(peer.identity_vkey))
+        return KnownNote(note, log.list_note, fetched_at=0)
+
+    def _remember(self, peer: Peer, list_name: str, fresh: KnownNote) -> KnownNote:
+        key = (peer.name, list_name)
+        latest = self._known.get(key)
+        if latest is not None and latest.note.version > fresh.note.version:
+            # Two of us asked, and the peer published a version in between.
+            return latest
+        if latest is None and len(self._known) >= _MOST_KEPT:
+            # The oldest goes. A peer could otherwise fill our memory with lists.
+            del self._known[next(iter(self._known))]
+        self._known[key] = fresh
+        return fresh
+
+    async def _save(self, peer: Peer, list_name: str, fresh: KnownNote) -> None:
+        def save(conn: Connection) -> None:
+            log = logs.find_followed_log(conn, peer.name, list_name)
+            if log is not None and log.list_note_version < fresh.note.version:
+                logs.set_list_note(conn, log.log_id, fresh.raw, fresh.note.version)
+
+        await self._database.write(save)

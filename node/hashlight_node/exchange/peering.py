@@ -1,0 +1,326 @@
+"""Peers: who we exchange with, what they may have of ours, what we copy of theirs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hashlight_node.model import FollowState, LogState, PeerState
+from hashlight_node.peers.errors import PeerMisbehavedError, blaming
+from hashlight_node.store import logs
+from hashlight_node.store import peers as peer_store
+from hashlight_protocol import (
+    ED25519,
+    BadKeyError,
+    MalformedError,
+    encode_vkey,
+    is_node_name,
+    list_id,
+    open_descriptor,
+    parse_vkey,
+    verify_successor,
+)
+
+from .errors import (
+    OwnNodeError,
+    PeerPinnedError,
+    UnknownFollowError,
+    UnknownListError,
+    UnknownPeerError,
+)
+from .evidence import keep_evidence
+
+if TYPE_CHECKING:
+    from hashlight_node.model import Clock, Follow, Grant, Peer
+    from hashlight_node.peers.client import PeerClient
+    from hashlight_node.store.database import Connection, Database
+    from hashlight_protocol import Descriptor, VerifierKey
+
+    from .notices import Notices
+
+
+class Peering:
+    """What an operator decides about other nodes.
+
+    Args:
+        database: The store.
+        client: Fetches descriptors.
+        clock: Unix seconds.
+        node_name: This node.
+        notices: Where pushes and syncs that a decision causes are queued.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        client: PeerClient,
+        clock: Clock,
+        node_name: str,
+        notices: Notices,
+    ) -> None:
+        self._database = database
+        self._client = client
+        self._clock = clock
+        self._node_name = node_name
+        self._notices = notices
+
+    async def add_peer(self, base: str, vkey: str) -> Peer:
+        """Pin a node by its identity key, and read its other keys from it.
+
+        Adding a peer again fetches its descriptor again.
+
+        Args:
+            base: Its base URL, as its operator gave it.
+            vkey: Its identity key, as its operator gave it; the one thing that is
+                trusted because a person said so.
+
+        Raises:
+            BadKeyError: `vkey` is not the identity key of a node.
+            MalformedError: `base` is not a base URL.
+            OwnNodeError: It is this node.
+            PeerPinnedError: A node of that name is pinned with another key.
+            PeerError: The descriptor cannot be had, is not signed by that key, or is
+                not that of the node at that URL.
+        """
+        identity = _parse_identity(vkey)
+        if identity.name == self._node_name:
+            raise OwnNodeError
+        raw = await self._client.fetch_descriptor(base)
+        descriptor = _open(identity, raw)
+        with blaming(identity.name, "descriptor", raw):
+            if descriptor.base != base:
+                raise MalformedError("descriptor", "it names another base URL")
+
+        def save(conn: Connection) -> Peer:
+            known = peer_store.find_peer(conn, identity.name)
+            if known is not None:
+                return self._replace(conn, known, identity, descriptor, raw)
+            return peer_store.insert_peer(
+                conn,
+                name=identity.name,
+                base=base,
+                identity_vkey=vkey,
+                descriptor=raw,
+                descriptor_version=descriptor.version,
+                added_at=self._clock(),
+            )
+
+        return await self._database.write(save)
+
+    async def refresh_descriptor(self, peer_name: str) -> Peer:
+        """Fetch a peer's descriptor again: its operational keys may have changed.
+
+        Raises:
+            UnknownPeerError: No such peer is pinned.
+            PeerUnavailableError: It does not answer; what we have stays.
+            PeerRefusedError: It does not give one; what we have stays.
+            PeerMisbehavedError: What it gives is not a newer one of its own; evidence
+                is kept, and what we have stays.
+        """
+        peer = await self._database.read(lambda conn: _peer(conn, peer_name))
+        identity = parse_vkey(peer.identity_vkey)
+        raw = await self._client.fetch_descriptor(peer.base)
+
+        def save(conn: Connection) -> Peer:
+            known = _peer(conn, peer_name)
+            return self._replace(conn, known, identity, descriptor, raw)
+
+        try:
+            descriptor = _open(identity, raw)
+            return await self._database.write(save)
+        except PeerMisbehavedError as error:
+            await self._keep(peer, error)
+            raise
+
+    async def quarantine(self, peer_name: str) -> Peer:
+        """Stop talking to a peer. What was copied from it goes on serving lookups.
+
+        Raises:
+            UnknownPeerError: No such peer is pinned.
+        """
+
+        def write(conn: Connection) -> Peer:
+            peer = _peer(conn, peer_name)
+            peer_store.set_peer_state(conn, peer.peer_id, PeerState.QUARANTINED)
+            return _peer(conn, peer_name)
+
+        return await self._database.write(write)
+
+    async def release(self, peer_name: str) -> Peer:
+        """Talk to a peer again, and copy its lists again from where we stopped.
+
+        The evidence stays. Whatever put a list into quarantine does so again if it is
+        still there.
+
+        Raises:
+            UnknownPeerError: No such peer is pinned.
+        """
+
+        def write(conn: Connection) -> tuple[Peer, list[Follow]]:
+            peer = _peer(conn, peer_name)
+            peer_store.set_peer_state(conn, peer.peer_id, PeerState.ACTIVE)
+            follows = [
+                follow
+                for follow in peer_store.list_follows(conn)
+                if follow.peer_id == peer.peer_id
+            ]
+            for follow in follows:
+                _start_again(conn, follow)
+            return _peer(conn, peer_name), follows
+
+        peer, follows = await self._database.write(write)
+        for follow in follows:
+            self._notices.announced(peer_name, follow.list_name)
+        return peer
+
+    async def grant(self, peer_name: str, list_name: str) -> Grant:
+        """Let a peer fetch one of our lists, whole; granting again changes nothing.
+
+        Raises:
+            UnknownPeerError: No such peer is pinned.
+            UnknownListError: This node has no such list.
+        """
+
+        def write(conn: Connection) -> tuple[Grant, str]:
+            peer = _peer(conn, peer_name)
+            log = logs.find_own_log(conn, self._node_name, list_name)
+            if log is None:
+                raise UnknownListError(list_name)
+            if not peer_store.has_grant(conn, peer.peer_id, list_name):
+                peer_store.insert_grant(conn, peer.peer_id, list_name, self._clock())
+            _, grants = peer_store.grants_of(conn, peer.peer_id)
+            (grant,) = (one for one in grants if one.list_name == list_name)
+            return grant, log.origin
+
+        grant, origin = await self._database.write(write)
+        # The peer learns from a push that there is something for it now.
+        self._notices.pushes.add(origin)
+        return grant
+
+    async def revoke(self, peer_name: str, list_name: str) -> None:
+        """Take a grant back; revoking what was not granted changes nothing.
+
+        What the peer has it has. It learns of no further retraction either, so an
+        operator may want to erase first.
+
+        Raises:
+            UnknownPeerError: No such peer is pinned.
+        """
+
+        def write(conn: Connection) -> None:
+            peer = _peer(conn, peer_name)
+            peer_store.delete_grant(conn, peer.peer_id, list_name)
+
+        await self._database.write(write)
+
+    async def follow(self, peer_name: str, list_name: str) -> Follow:
+        """Copy a list of a peer from now on; before its grant, wait for that.
+
+        Following a list that is in quarantine takes it up again from where we stopped.
+
+        Raises:
+            UnknownPeerError: No such peer is pinned.
+            MalformedError: `list_name` is no list name.
+        """
+        list_id(peer_name, list_name)
+
+        def write(conn: Connection) -> Follow:
+            peer = _peer(conn, peer_name)
+            known = peer_store.find_follow(conn, peer.peer_id, list_name)
+            if known is None:
+                known = peer_store.insert_follow(
+                    conn, peer.peer_id, list_name, self._clock()
+                )
+            return _start_again(conn, known)
+
+        followed = await self._database.write(write)
+        self._notices.announced(peer_name, list_name)
+        return followed
+
+    async def unfollow(self, peer_name: str, list_name: str) -> None:
+        """Copy a list no further.
+
+        What was copied stays, marked as frozen, and goes on serving lookups without
+        news of retractions.
+
+        Raises:
+            UnknownPeerError: No such peer is pinned.
+            UnknownFollowError: The list is not followed.
+        """
+
+        def write(conn: Connection) -> None:
+            peer = _peer(conn, peer_name)
+            follow = peer_store.find_follow(conn, peer.peer_id, list_name)
+            if follow is None:
+                raise UnknownFollowError(peer_name, list_name)
+            peer_store.delete_follow(conn, follow.follow_id)
+            log = logs.find_followed_log(conn, peer_name, list_name)
+            if log is not None:
+                logs.set_log_state(
+                    conn, log.log_id, LogState.FROZEN, "no longer followed"
+                )
+
+        await self._database.write(write)
+
+    def _replace(
+        self,
+        conn: Connection,
+        known: Peer,
+        identity: VerifierKey,
+        descriptor: Descriptor,
+        raw: bytes,
+    ) -> Peer:
+        if known.identity_vkey != encode_vkey(identity):
+            raise PeerPinnedError(known.name)
+        before = open_descriptor(known.descriptor, identity)
+        # Either document alone is harmless; only both together show the lie.
+        with blaming(known.name, "descriptor", known.descriptor + b"\n" + raw):
+            verify_successor(before, descriptor)
+        peer_store.update_descriptor(
+            conn, known.peer_id, raw, descriptor.version, descriptor.base
+        )
+        peer_store.touch_peer(conn, known.peer_id, self._clock())
+        return _peer(conn, known.name)
+
+    async def _keep(self, peer: Peer, error: PeerMisbehavedError) -> None:
+        await self._database.write(
+            lambda conn: keep_evidence(conn, peer, "", error, now=self._clock())
+        )
+
+
+def _parse_identity(vkey: str) -> VerifierKey:
+    identity = parse_vkey(vkey)
+    if identity.key_type != ED25519 or not is_node_name(identity.name):
+        reason = "it is not the identity key of a node"
+        raise BadKeyError(reason)
+    return identity
+
+
+def _open(identity: VerifierKey, raw: bytes) -> Descriptor:
+    with blaming(identity.name, "descriptor", raw):
+        return open_descriptor(raw, identity)
+
+
+def _peer(conn: Connection, peer_name: str) -> Peer:
+    peer = peer_store.find_peer(conn, peer_name)
+    if peer is None:
+        raise UnknownPeerError(peer_name)
+    return peer
+
+
+def _start_again(conn: Connection, follow: Follow) -> Follow:
+    """Let a list be copied again, from where its copy stopped."""
+    log = logs.find_followed_log(conn, follow.peer_name, follow.list_name)
+    if log is not None:
+        logs.set_log_state(conn, log.log_id, LogState.ACTIVE, None)
+    if follow.state is not FollowState.QUARANTINED:
+        return follow
+    peer_store.set_follow(
+        conn,
+        follow.follow_id,
+        state=FollowState.WAITING,
+        synced_at=follow.synced_at,
+        error=None,
+    )
+    return replace(follow, state=FollowState.WAITING, error=None)

@@ -1,0 +1,308 @@
+"""Publishing: new lists, new records, and taking records back."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from hashlight_node.model import RecordState, Role
+from hashlight_node.store import logs, records
+from hashlight_protocol import (
+    SALT_BYTES,
+    Body,
+    BodyStatus,
+    Erase,
+    ListNote,
+    LogInfo,
+    Meta,
+    RecordEntry,
+    Ref,
+    Retract,
+    commit,
+    encode_ref,
+    list_id,
+    log_origin,
+    parse_record,
+    parse_ref,
+    sign_list_note,
+)
+
+from .append import append
+from .errors import (
+    EmptyRequestError,
+    ForeignRecordError,
+    ListExistsError,
+    UnknownListError,
+    UnknownRecordError,
+)
+from .idempotency import IdempotencyKey, earlier_answer, remember_answer
+from .scrubbing import scrub
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from hashlight_node.keys import Keyring
+    from hashlight_node.matching.matcher import Matcher
+    from hashlight_node.model import Clock, Log, SignalChange
+    from hashlight_node.store.database import Connection, Database
+    from hashlight_protocol import JsonValue, Reason
+
+__all__ = ["IdempotencyKey", "Publisher", "WithdrawalKind"]
+
+WithdrawalKind = Literal["retract", "erase"]
+
+_FIRST_EPOCH = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    refs: tuple[Ref, ...]
+    changes: tuple[SignalChange, ...] = ()
+    is_new: bool = True
+
+
+class Publisher:
+    """Writes this node's own lists.
+
+    Every method is one transaction: all of it is in the log, signed, findable by
+    lookups and remembered under its idempotency key, or none of it is.
+
+    Args:
+        database: The store.
+        keyring: Signs checkpoints and list notes.
+        matcher: Learns what became live or dead, right after the commit.
+        clock: Unix seconds.
+        node_name: This node.
+        on_advanced: Told the origin of a log with a new checkpoint, after the commit.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        keyring: Keyring,
+        matcher: Matcher,
+        clock: Clock,
+        node_name: str,
+        on_advanced: Callable[[str], None],
+    ) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._matcher = matcher
+        self._clock = clock
+        self._node_name = node_name
+        self._on_advanced = on_advanced
+
+    async def create_list(self, list_name: str, meta: Mapping[str, JsonValue]) -> Log:
+        """Start a list: its first log, the log's key, META, a checkpoint, a list note.
+
+        Args:
+            list_name: 1 to 64 of `a-z 0-9 -`.
+            meta: What peers with a grant are told about the list.
+
+        Raises:
+            MalformedError: The name is none, or `meta` cannot stand in a list note.
+            ListExistsError: This node has a list of that name.
+            KeyExistsError: The log has existed before and may have signed
+                checkpoints that peers remember; it cannot start anew.
+        """
+        origin = log_origin(self._node_name, list_name, _FIRST_EPOCH)
+
+        def create(conn: Connection) -> Log:
+            if logs.find_own_log(conn, self._node_name, list_name) is not None:
+                raise ListExistsError(list_name)
+            log = logs.insert_log(
+                conn, origin=origin, role=Role.OWN, meta=meta, created_at=self._clock()
+            )
+            # Last of what can fail before a signature: a key once made stays.
+            signer = self._keyring.create_log(origin)
+            note = ListNote(
+                id=list_id(self._node_name, list_name),
+                node=self._node_name,
+                list_name=list_name,
+                version=1,
+                meta=meta,
+                logs=(LogInfo(origin, (signer.key,), "active", None),),
+            )
+            logs.set_list_note(
+                conn, log.log_id, sign_list_note(note, self._keyring.identity), 1
+            )
+            append(
+                conn,
+                log,
+                [Meta(origin)],
+                [Body(BodyStatus.NONE)],
+                signer=signer,
+                now=self._clock(),
+            )
+            found = logs.find_log(conn, origin)
+            assert found is not None  # noqa: S101 -- written three lines above
+            return found
+
+        created = await self._database.write(create)
+        self._on_advanced(origin)
+        return created
+
+    async def publish(
+        self,
+        list_name: str,
+        bodies: Sequence[bytes],
+        *,
+        idempotency: IdempotencyKey | None = None,
+    ) -> tuple[Ref, ...]:
+        """Append records to a list.
+
+        Args:
+            list_name: One of our lists.
+            bodies: Record bodies, exact bytes; each is parsed here again, because
+                this is the one door to our logs.
+            idempotency: Makes a repetition harmless.
+
+        Returns:
+            One reference per body, in order.
+
+        Raises:
+            EmptyRequestError: There is no body.
+            ProtocolError: A body is not a record. Nothing is published.
+            UnknownListError: This node has no such list.
+            ListInactiveError: The list takes no more entries.
+            IdempotencyConflictError: The key came with another request.
+        """
+        if not bodies:
+            raise EmptyRequestError
+        prepared = await asyncio.to_thread(
+            _prepare, list_id(self._node_name, list_name), bodies
+        )
+
+        def write(conn: Connection) -> _Written:
+            earlier = earlier_answer(conn, idempotency)
+            if earlier is not None:
+                return _Written(_parse_refs(earlier), is_new=False)
+            log = logs.find_own_log(conn, self._node_name, list_name)
+            if log is None:
+                raise UnknownListError(list_name)
+            now = self._clock()
+            signer = self._keyring.log(log.origin)
+            done = append(conn, log, *prepared, signer=signer, now=now)
+            refs = tuple(
+                Ref(log.origin, done.first_index + n) for n in range(len(bodies))
+            )
+            remember_answer(conn, idempotency, _encode_refs(refs), now=now)
+            return _Written(refs, done.changes)
+
+        return await self._commit(write)
+
+    async def withdraw(
+        self,
+        ref: Ref,
+        kind: WithdrawalKind,
+        reason: Reason,
+        *,
+        idempotency: IdempotencyKey | None = None,
+    ) -> Ref:
+        """Take a record back, everywhere.
+
+        Withdrawing again is harmless: a record that is retracted, or erased, already
+        is answered with the entry that did it. An erase after a retract is new work.
+
+        Args:
+            ref: A record of one of our lists.
+            kind: `erase` also destroys body and salt, here and on every peer.
+            reason: Why; peers see it.
+            idempotency: Makes a repetition harmless.
+
+        Returns:
+            Reference of the RETRACT or ERASE entry. Its index is what a peer's
+            acknowledgement must exceed.
+
+        Raises:
+            UnknownRecordError: There is no such record.
+            ForeignRecordError: Another node published it.
+            ListInactiveError: The list takes no more entries.
+            IdempotencyConflictError: The key came with another request.
+        """
+
+        def write(conn: Connection) -> _Written:
+            earlier = earlier_answer(conn, idempotency)
+            if earlier is not None:
+                return _Written(_parse_refs(earlier), is_new=False)
+            log = _own_log(conn, ref)
+            done_before = _withdrawn_by(conn, ref, kind)
+            now = self._clock()
+            if done_before is not None:
+                written = _Written((Ref(ref.origin, done_before),), is_new=False)
+            else:
+                entry = (Erase if kind == "erase" else Retract)(
+                    ref.leaf_index, 1, int(reason)
+                )
+                signer = self._keyring.log(log.origin)
+                none = Body(BodyStatus.NONE)
+                done = append(conn, log, [entry], [none], signer=signer, now=now)
+                written = _Written((Ref(ref.origin, done.first_index),), done.changes)
+            remember_answer(conn, idempotency, _encode_refs(written.refs), now=now)
+            return written
+
+        (withdrawn,) = await self._commit(write)
+        if kind == "erase":
+            # Also when there was nothing to do: the scrub of the first time may have
+            # been cut off.
+            await scrub(self._database)
+        return withdrawn
+
+    async def heartbeat(self, origin: str) -> None:
+        """Announce a log's newest checkpoint again, so that its cosignatures are fresh.
+
+        A checkpoint carries no time. Without this, somebody between us and a peer
+        could hold the peer at an old state, before an ERASE, and nobody would see.
+        """
+        self._on_advanced(origin)
+
+    async def _commit(self, write: Callable[[Connection], _Written]) -> tuple[Ref, ...]:
+        written = await self._database.write(
+            write, after_commit=lambda written: self._matcher.apply(written.changes)
+        )
+        if written.is_new:
+            self._on_advanced(written.refs[0].origin)
+        return written.refs
+
+
+def _prepare(
+    list_of: str, bodies: Sequence[bytes]
+) -> tuple[list[RecordEntry], list[Body]]:
+    entries: list[RecordEntry] = []
+    salted: list[Body] = []
+    for body in bodies:
+        parse_record(body)
+        salt = secrets.token_bytes(SALT_BYTES)
+        entries.append(RecordEntry(commit(list_of, salt, body)))
+        salted.append(Body(BodyStatus.PRESENT, salt, body))
+    return entries, salted
+
+
+def _own_log(conn: Connection, ref: Ref) -> Log:
+    log = logs.find_log(conn, ref.origin)
+    if log is None:
+        raise UnknownRecordError(ref)
+    if log.role is not Role.OWN:
+        raise ForeignRecordError(ref)
+    return log
+
+
+def _withdrawn_by(conn: Connection, ref: Ref, kind: WithdrawalKind) -> int | None:
+    record = records.read_record(conn, ref)
+    if record is None:
+        raise UnknownRecordError(ref)
+    settled = {RecordState.ERASED}
+    if kind == "retract":
+        settled.add(RecordState.RETRACTED)
+    return record.withdrawn_by if record.state in settled else None
+
+
+def _encode_refs(refs: Sequence[Ref]) -> bytes:
+    return "\n".join(map(encode_ref, refs)).encode()
+
+
+def _parse_refs(answer: bytes) -> tuple[Ref, ...]:
+    return tuple(map(parse_ref, answer.decode().split("\n")))

@@ -1,0 +1,239 @@
+"""One pull: bring our copy of a peer's log up to its newest checkpoint.
+
+The order of things is what makes it safe to stop anywhere:
+
+1. what we know of the log is read *before* the peer is asked, so that news which
+   arrives meanwhile never makes an honest answer look like a step back;
+2. tiles prove that the new checkpoint extends our own tree and everything we ever
+   cosigned of the log, and what each bundle must hash to;
+3. the new checkpoint is remembered before its content is fetched: a peer that shows
+   another one to the next attempt is caught;
+4. bundles are verified, then stored and applied in batches, in index order;
+5. with the last batch the checkpoint becomes ours, and we acknowledge it.
+
+Source: SPEC.md#following.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from hashlight_node.peers.errors import PeerUnavailableError, blaming
+from hashlight_node.store import deliveries
+from hashlight_protocol import (
+    RollbackError,
+    SplitViewError,
+    UnknownKeyError,
+    needed_tiles,
+    open_checkpoint,
+    plan_range,
+)
+
+from .append import stored_frontier
+from .copying import Batch, Copy
+from .cosigning import cosigned_note
+from .transfer import fetch_bundles, fetch_tiles, verify_bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hashlight_node.model import Follow, Log, Peer
+    from hashlight_node.store.database import Connection
+    from hashlight_protocol import (
+        Frontier,
+        KnownHead,
+        SignedCheckpoint,
+        VerifiedRange,
+        VerifierKey,
+    )
+
+    from .copying import FollowParts, Tally
+    from .list_notes import KnownNote
+
+    Progress = Callable[[int, int], None]
+
+_ATTEMPTS: Final = 5
+"""How often a pull starts again because a push came in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The newest checkpoint of the log that we had seen before asking."""
+
+    head: KnownHead | None
+    note: bytes
+
+
+class Pull:
+    """Brings one followed log up to date, once.
+
+    Args:
+        parts: Collaborators.
+        peer: Whose log it is.
+        follow: Why we copy it.
+        log: Our copy as it is now.
+        progress: Told (entries we have, entries there are) after each batch.
+    """
+
+    def __init__(
+        self,
+        parts: FollowParts,
+        *,
+        peer: Peer,
+        follow: Follow,
+        log: Log,
+        progress: Progress | None = None,
+    ) -> None:
+        self._parts = parts
+        self._peer = peer
+        self._list_name = follow.list_name
+        self._origin = log.origin
+        self._copy = Copy(parts, peer=peer, follow=follow, log=log)
+        self._progress = progress
+
+    async def run(self, note: KnownNote) -> Tally:
+        """Pull everything up to the newest checkpoint.
+
+        Args:
+            note: The list note, for the log's keys.
+
+        Returns:
+            What it brought.
+
+        Raises:
+            PeerUnavailableError: The peer stopped answering; batches stored before
+                that stay, and the next pull goes on behind them.
+            PeerRefusedError: The peer does not let us have the log.
+            PeerMisbehavedError: Something that the peer sent breaks the rules. None of
+                the batch that it belongs to is stored.
+            ExchangeError: The operator ended the exchange in the meantime.
+        """
+        for _ in range(_ATTEMPTS):
+            known = await self._parts.database.read(self._read_known)
+            signed = await self._fetch_checkpoint(note)
+            self._check_head(known, signed)
+            if self._has_all_of(signed):
+                await self._copy.confirm()
+                return self._copy.tally
+            frontier = await self._parts.database.read(self._read_frontier)
+            span = await self._plan(frontier, known, signed)
+            if await self._remember(known, signed):
+                await self._transfer(frontier, span, signed)
+                return self._copy.tally
+        raise PeerUnavailableError(self._peer.name, "its log changes too quickly")
+
+    def _read_known(self, conn: Connection) -> _Known:
+        head = deliveries.known_head(conn, self._origin)
+        return _Known(head, deliveries.read_witnessed(conn, self._origin) or b"")
+
+    def _read_frontier(self, conn: Connection) -> Frontier:
+        return stored_frontier(conn, self._copy.log)
+
+    async def _fetch_checkpoint(self, note: KnownNote) -> SignedCheckpoint:
+        origin = self._origin
+        fetched = await self._parts.client.fetch_checkpoint(self._peer, origin)
+        if fetched is None:  # Only possible with an ETag, and none was sent.
+            raise PeerUnavailableError(self._peer.name, "it sent no checkpoint")
+        raw = fetched.body
+        with blaming(self._peer.name, f"checkpoint of {origin}", raw):
+            try:
+                return open_checkpoint(raw, _keys(note, origin), origin=origin)
+            except UnknownKeyError:
+                # Signed with a newer key, perhaps.
+                fresh = await self._parts.list_notes.refresh(
+                    self._peer, self._list_name
+                )
+                return open_checkpoint(raw, _keys(fresh, origin), origin=origin)
+
+    def _check_head(self, known: _Known, signed: SignedCheckpoint) -> None:
+        if known.head is None:
+            return
+        old, new = known.head, signed.head
+        evidence = known.note + b"\n" + signed.note_bytes
+        with blaming(self._peer.name, f"checkpoint of {self._origin}", evidence):
+            if new.tree_size < old.tree_size:
+                raise RollbackError(self._origin, old.tree_size, new.tree_size)
+            if new.tree_size == old.tree_size and new != old:
+                raise SplitViewError(self._origin, new.tree_size)
+
+    def _has_all_of(self, signed: SignedCheckpoint) -> bool:
+        log = self._copy.log
+        sizes = {log.tree_size, log.checkpoint_size, signed.head.tree_size}
+        return log.checkpoint is not None and len(sizes) == 1
+
+    async def _plan(
+        self, frontier: Frontier, known: _Known, signed: SignedCheckpoint
+    ) -> VerifiedRange:
+        head = known.head
+        # What we cosigned beyond our own copy must be part of this tree too.
+        anchor = head if head is not None and head.tree_size > frontier.size else None
+        what = f"tiles of {self._origin} for size {signed.head.tree_size}"
+        with blaming(self._peer.name, what, signed.note_bytes):
+            needed = needed_tiles(
+                frontier.size,
+                signed.head.tree_size,
+                None if anchor is None else anchor.tree_size,
+            )
+        tiles = await fetch_tiles(self._parts.client, self._peer, self._origin, needed)
+        evidence = b"\n".join((known.note, signed.note_bytes, *tiles.values()))
+        with blaming(self._peer.name, what, evidence):
+            return await asyncio.to_thread(
+                plan_range, frontier, signed.checkpoint, tiles, anchor=anchor
+            )
+
+    async def _remember(self, known: _Known, signed: SignedCheckpoint) -> bool:
+        """Write down what we are about to copy; False if a push came in between."""
+        now = self._parts.clock()
+
+        def write(conn: Connection) -> bool:
+            # Compare and swap: what was planned with must still be the newest.
+            if deliveries.known_head(conn, self._origin) != known.head:
+                return False
+            if signed.head != known.head:
+                _, note = cosigned_note(signed, self._parts.witness, now=now)
+                deliveries.save_witnessed(
+                    conn,
+                    origin=self._origin,
+                    peer_id=self._peer.peer_id,
+                    tree_size=signed.head.tree_size,
+                    root_hash=signed.head.root_hash,
+                    note=note,
+                    now=now,
+                )
+            return True
+
+        return await self._parts.database.write(write)
+
+    async def _transfer(
+        self, frontier: Frontier, span: VerifiedRange, signed: SignedCheckpoint
+    ) -> None:
+        batch = Batch(span.old_size)
+        claims = self._copy.claims
+        bundles = fetch_bundles(self._parts.client, self._peer, span)
+        async with aclosing(bundles):
+            async for raw in bundles:
+                if batch.is_full:
+                    frontier = await self._copy.store(frontier, batch)
+                    self._report(frontier.size, span.new_size)
+                    batch = Batch(frontier.size)
+                bundle = await asyncio.to_thread(
+                    verify_bundle, self._peer.name, span, raw, claims
+                )
+                batch.add(bundle)
+                if bundle.unsupported is not None:
+                    await self._copy.stop_before(frontier, batch, bundle.unsupported)
+                    return
+        await self._copy.finish(frontier, batch, signed)
+        self._report(span.new_size, span.new_size)
+
+    def _report(self, size: int, target_size: int) -> None:
+        if self._progress is not None:
+            self._progress(size, target_size)
+
+
+def _keys(note: KnownNote, origin: str) -> tuple[VerifierKey, ...]:
+    log = note.log(origin)
+    return () if log is None else log.vkeys

@@ -1,0 +1,351 @@
+"""What the federation listener answers to an authenticated peer.
+
+Fail closed: every method first asks whether this peer may have this log, and a log
+that it may not have is answered exactly like one that does not exist. What is served
+never goes beyond the published checkpoint, so nobody sees an entry before it is
+signed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from hashlight_node.model import PeerState, Role
+from hashlight_node.store import deliveries, logs, records
+from hashlight_node.store import peers as peer_store
+from hashlight_protocol import (
+    TILE_WIDTH,
+    BodyBundleId,
+    EntryBundleId,
+    MalformedError,
+    TileId,
+    encode_body_bundle,
+    log_origin,
+    parse_origin,
+)
+
+from .errors import NotServedError, UnknownLogError
+from .receipts import build_receipt
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from hashlight_node.model import Grant, Log, Peer
+    from hashlight_node.store.database import Connection, Database
+
+    from .notices import Notices
+
+LONG_POLL_SECONDS: Final = 30
+"""Longest that an answer is held back. Source: SPEC.md#limits."""
+
+_HASH_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class GrantsAnswer:
+    """What a peer may fetch.
+
+    Attributes:
+        version: Counted up with every change of this peer's grants.
+        grants: Its grants, by list name.
+    """
+
+    version: int
+    grants: tuple[Grant, ...]
+
+
+def etag_of(content: bytes) -> str:
+    """Name a version of what we serve; strong, and equal on every restart."""
+    return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+
+
+def matches_etag(header: str | None, content: bytes) -> bool:
+    """Tell whether an If-None-Match header names this content.
+
+    Source: RFC 9110, section 13.1.2.
+    """
+    if header is None:
+        return False
+    tag = etag_of(content)
+    return any(part.strip() in {tag, f"W/{tag}", "*"} for part in header.split(","))
+
+
+class Serving:
+    """Answers peers out of the store.
+
+    Every method takes the authenticated peer and raises `UnknownLogError` if the log
+    does not exist, has no checkpoint yet, or is not for this peer.
+
+    Args:
+        database: The store.
+        notices: Wakes long polls.
+        node_name: This node.
+    """
+
+    def __init__(self, *, database: Database, notices: Notices, node_name: str) -> None:
+        self._database = database
+        self._notices = notices
+        self._node_name = node_name
+
+    async def checkpoint(self, peer: Peer, list_name: str, epoch: int) -> bytes:
+        """Give a log's newest checkpoint."""
+        log = await self._database.read(
+            lambda conn: self._granted_log(conn, peer, list_name, epoch)
+        )
+        return _note(log.checkpoint)
+
+    async def wait_checkpoint(
+        self, peer: Peer, list_name: str, epoch: int, *, etag: str | None, seconds: int
+    ) -> bytes | None:
+        """Give a log's newest checkpoint once it is another than the caller has.
+
+        Args:
+            peer: The caller.
+            list_name: One of our lists.
+            epoch: Which of its logs.
+            etag: If-None-Match as it came, or None to be answered at once.
+            seconds: How long to wait, 30 at most.
+
+        Returns:
+            None if nothing changed in that time.
+        """
+        return await self._wait(
+            self._origin(list_name, epoch),
+            lambda: self.checkpoint(peer, list_name, epoch),
+            etag=etag,
+            seconds=seconds,
+        )
+
+    async def tile(self, peer: Peer, list_name: str, epoch: int, tile: TileId) -> bytes:
+        """Give a tile of hashes.
+
+        Raises:
+            NotServedError: The published tree has no such tile.
+        """
+
+        def read(conn: Connection) -> bytes:
+            log = self._granted_log(conn, peer, list_name, epoch)
+            count = log.checkpoint_size >> (8 * tile.level)
+            _check_width("tile", tile.index, tile.width, count)
+            hashes = logs.read_tile(conn, log.log_id, tile.level, tile.index)
+            length = tile.width * _HASH_BYTES
+            if hashes is None or len(hashes) < length:
+                raise NotServedError("tile")
+            return hashes[:length]
+
+        return await self._database.read(read)
+
+    async def entries(
+        self, peer: Peer, list_name: str, epoch: int, bundle: EntryBundleId
+    ) -> bytes:
+        """Give a bundle of entries.
+
+        Raises:
+            NotServedError: The published tree has no such bundle.
+        """
+
+        def read(conn: Connection) -> bytes:
+            log = self._granted_log(conn, peer, list_name, epoch)
+            _check_width("entries", bundle.index, bundle.width, log.checkpoint_size)
+            raw = logs.read_entry_bundle(conn, log.log_id, bundle.index, bundle.width)
+            if raw is None:
+                raise NotServedError("entries")
+            return raw
+
+        return await self._database.read(read)
+
+    async def bodies(
+        self, peer: Peer, list_name: str, epoch: int, bundle: BodyBundleId
+    ) -> bytes:
+        """Give a bundle of bodies, not compressed.
+
+        Unlike tiles and entries it may change: an erased body disappears.
+
+        Raises:
+            NotServedError: The published tree has no such bundle.
+        """
+
+        def read(conn: Connection) -> bytes:
+            log = self._granted_log(conn, peer, list_name, epoch)
+            _check_width("bodies", bundle.index, bundle.width, log.checkpoint_size)
+            found = records.read_bodies(conn, log.log_id, bundle.index, bundle.width)
+            return encode_body_bundle(found)
+
+        return await self._database.read(read)
+
+    async def receipt(
+        self, peer: Peer, list_name: str, epoch: int, leaf_index: int
+    ) -> bytes:
+        """Give one record with its proof.
+
+        Raises:
+            NotServedError: There is no record there.
+            ErasedError: It was erased.
+            WithheldError: Its body is not here.
+        """
+
+        def read(conn: Connection) -> bytes:
+            log = self._granted_log(conn, peer, list_name, epoch)
+            return build_receipt(conn, log, leaf_index)
+
+        return await self._database.read(read)
+
+    async def list_note(self, peer: Peer, list_name: str) -> bytes:
+        """Give the signed note about a list: its logs and their keys."""
+
+        def read(conn: Connection) -> bytes:
+            log = logs.find_own_log(conn, self._node_name, list_name)
+            return _note(self._if_granted(conn, peer, log).list_note)
+
+        return await self._database.read(read)
+
+    async def grants(self, peer: Peer) -> GrantsAnswer:
+        """Give the caller's own grants; none if it is in quarantine."""
+
+        def read(conn: Connection) -> GrantsAnswer:
+            version, grants = peer_store.grants_of(conn, peer.peer_id)
+            return GrantsAnswer(version, tuple(grants))
+
+        if peer.state is not PeerState.ACTIVE:
+            return GrantsAnswer(0, ())
+        return await self._database.read(read)
+
+    async def witness_checkpoint(self, peer: Peer, origin_hash: str) -> bytes:
+        """Give the largest checkpoint that we have cosigned of the caller's own log.
+
+        Only to the node whose log it is, which needs it after a restore from backup.
+        Gossip between the followers of a log is not served yet.
+        """
+
+        def read(conn: Connection) -> bytes:
+            origin = _own_origin(conn, peer, origin_hash)
+            return _note(deliveries.read_witnessed(conn, origin))
+
+        return await self._database.read(read)
+
+    async def mirror_checkpoint(
+        self, peer: Peer, origin_hash: str, *, etag: str | None, seconds: int
+    ) -> bytes | None:
+        """Give our signed acknowledgement for a log of the caller's own.
+
+        The checkpoint up to which we have stored the log and applied every retraction
+        and erasure, with our mirror cosignature. Only to the node whose log it is:
+        relaying a log to third parties is not served yet.
+
+        Args:
+            peer: The caller.
+            origin_hash: Names the log, 64 hexadecimal digits.
+            etag: If-None-Match as it came.
+            seconds: How long to wait for one that is new to the caller, 30 at most.
+
+        Returns:
+            None if nothing changed in that time.
+        """
+
+        def find(conn: Connection) -> str:
+            return _own_origin(conn, peer, origin_hash)
+
+        def read(conn: Connection) -> tuple[bytes | None, bool]:
+            name = parse_origin(_own_origin(conn, peer, origin_hash))
+            log = logs.find_log(conn, name.origin)
+            follow = peer_store.find_follow(conn, peer.peer_id, name.list_name)
+            note = None if log is None else log.mirror_checkpoint
+            return note, follow is not None
+
+        async def current() -> bytes:
+            note, is_followed = await self._database.read(read)
+            if note is None and is_followed and seconds > 0:
+                # The first copy may be under way: worth waiting for.
+                await self._changed(origin, seconds)
+                note, _ = await self._database.read(read)
+            return _note(note)
+
+        origin = await self._database.read(find)
+        return await self._wait(origin, current, etag=etag, seconds=seconds)
+
+    async def _changed(self, origin: str, seconds: int) -> None:
+        event = self._notices.subscribe(origin)
+        try:
+            async with asyncio.timeout(min(seconds, LONG_POLL_SECONDS)):
+                await event.wait()
+        except TimeoutError:
+            pass
+
+    async def _wait(
+        self,
+        origin: str,
+        read: Callable[[], Awaitable[bytes]],
+        *,
+        etag: str | None,
+        seconds: int,
+    ) -> bytes | None:
+        # Subscribed before reading: a change in between is not missed.
+        event = self._notices.subscribe(origin)
+        note = await read()
+        if not matches_etag(etag, note):
+            return note
+        try:
+            async with asyncio.timeout(min(seconds, LONG_POLL_SECONDS)):
+                await event.wait()
+        except TimeoutError:
+            return None
+        # Read again with all its checks: the grant may have been taken back.
+        note = await read()
+        return None if matches_etag(etag, note) else note
+
+    def _origin(self, list_name: str, epoch: int) -> str:
+        try:
+            return log_origin(self._node_name, list_name, epoch)
+        except MalformedError:
+            raise UnknownLogError from None
+
+    def _granted_log(
+        self, conn: Connection, peer: Peer, list_name: str, epoch: int
+    ) -> Log:
+        log = logs.find_log(conn, self._origin(list_name, epoch))
+        found = self._if_granted(conn, peer, log)
+        if found.checkpoint is None:
+            raise UnknownLogError
+        return found
+
+    def _if_granted(self, conn: Connection, peer: Peer, log: Log | None) -> Log:
+        # Asked in any case, so that the time to a refusal does not depend on whether
+        # the list exists.
+        list_name = "" if log is None else log.list_name
+        granted = peer_store.has_grant(conn, peer.peer_id, list_name)
+        if log is None or not granted or log.role is not Role.OWN:
+            raise UnknownLogError
+        if peer.state is not PeerState.ACTIVE:
+            raise UnknownLogError
+        return log
+
+
+def _own_origin(conn: Connection, peer: Peer, origin_hash: str) -> str:
+    origin = deliveries.find_by_origin_hash(conn, origin_hash)
+    if origin is None or parse_origin(origin).node != peer.name:
+        raise UnknownLogError
+    if peer.state is not PeerState.ACTIVE:
+        raise UnknownLogError
+    return origin
+
+
+def _note(note: bytes | None) -> bytes:
+    if note is None:
+        raise UnknownLogError
+    return note
+
+
+def _check_width(what: str, index: int, width: int, count: int) -> None:
+    """Refuse what the published tree does not have.
+
+    Args:
+        what: For the error.
+        index: Which tile or bundle.
+        width: How much of it is asked for, 1 to 256.
+        count: Hashes, entries or bodies there are at that level.
+    """
+    if not 0 < width <= min(TILE_WIDTH, count - index * TILE_WIDTH):
+        raise NotServedError(what)

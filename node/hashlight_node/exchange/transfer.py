@@ -1,0 +1,239 @@
+"""One transfer: bundles of a followed log, fetched ahead and verified in order.
+
+Nothing here stores anything. Whatever a peer sends that is not what the checkpoint
+authenticates becomes a `PeerMisbehavedError` that names the list, the bundle and, where
+it is known, the leaf.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from hashlight_node.peers.errors import PeerMisbehavedError, blaming, digest_of
+from hashlight_protocol import (
+    TILE_WIDTH,
+    BadCommitmentError,
+    Body,
+    BodyBundleId,
+    BodyStatus,
+    EntryBundleId,
+    Erase,
+    MalformedError,
+    Meta,
+    UnknownEntry,
+    UnsupportedEntryError,
+    check_bodies,
+    encode_body_bundle,
+    parse_body_bundle,
+    parse_entry,
+    parse_entry_bundle,
+    parse_origin,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
+
+    from hashlight_node.model import Peer
+    from hashlight_node.peers.client import PeerClient
+    from hashlight_protocol import Entry, TileId, VerifiedRange
+
+    from .erasures import ErasureClaims
+
+_AHEAD: Final = 6
+"""Requests under way at once; bounds the memory to about 6 times 6 MiB."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedBundle:
+    """The new part of a bundle, verified and parsed.
+
+    Attributes:
+        first_index: Leaf index of the first entry here.
+        raw: The entries as they are hashed.
+        leaf_hashes: `leaf_hash` of each.
+        entries: What they say.
+        bodies: One for each. What was said to be erased stands here as withheld: the
+            ERASE that makes it true is applied like any other entry.
+        unsupported: Set if the bundle goes on with an entry that we must understand
+            and do not; entries from there on are left out.
+    """
+
+    first_index: int
+    raw: tuple[bytes, ...]
+    leaf_hashes: tuple[bytes, ...]
+    entries: tuple[Entry, ...]
+    bodies: tuple[Body, ...]
+    unsupported: UnsupportedEntryError | None
+
+
+@dataclass(frozen=True, slots=True)
+class RawBundle:
+    """What a peer sent for one bundle.
+
+    Attributes:
+        index: Which bundle.
+        entries: Content of the entry bundle.
+        bodies: Content of the body bundle, decoded.
+    """
+
+    index: int
+    entries: bytes
+    bodies: bytes
+
+
+async def fetch_tiles(
+    client: PeerClient, peer: Peer, origin: str, tiles: Sequence[TileId]
+) -> dict[TileId, bytes]:
+    """Fetch tiles, several at a time; nothing of them is verified.
+
+    Raises:
+        PeerError: One of them cannot be had.
+    """
+
+    async def fetch(tile: TileId) -> tuple[TileId, bytes]:
+        return tile, await client.fetch_tile(peer, origin, tile)
+
+    return {tile: raw async for tile, raw in fetch_ahead(tiles, fetch)}
+
+
+def fetch_bundles(
+    client: PeerClient, peer: Peer, span: VerifiedRange
+) -> AsyncGenerator[RawBundle]:
+    """Fetch the bundles of a range in order, some ahead of the reader.
+
+    Use with `contextlib.aclosing`: requests under way are then cancelled when the
+    reader stops.
+
+    Raises:
+        PeerError: One of them cannot be had.
+    """
+
+    async def fetch(index: int) -> RawBundle:
+        width = span.width(index)
+        entries = await client.fetch_entries(
+            peer, span.origin, EntryBundleId(index, width)
+        )
+        bodies = await client.fetch_bodies(
+            peer, span.origin, BodyBundleId(index, width)
+        )
+        return RawBundle(index, entries, bodies)
+
+    return fetch_ahead(span.bundles, fetch)
+
+
+async def fetch_ahead(
+    items: Iterable[Item], fetch: Callable[[Item], Coroutine[Any, Any, Result]]
+) -> AsyncGenerator[Result]:
+    """Yield the results of `fetch` in the order of the items.
+
+    The first error ends everything; what is under way then is cancelled.
+    """
+    pending: deque[asyncio.Task[Result]] = deque()
+    try:
+        for item in items:
+            pending.append(asyncio.create_task(fetch(item)))
+            if len(pending) == _AHEAD:
+                yield await pending.popleft()
+        while pending:
+            yield await pending.popleft()
+    finally:
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+
+
+def verify_bundle(
+    peer: str, span: VerifiedRange, raw: RawBundle, claims: ErasureClaims
+) -> VerifiedBundle:
+    """Check a bundle against what the checkpoint authenticates, and parse it.
+
+    About 2 ms of work for a full bundle: to be called in a thread.
+
+    Args:
+        peer: Who sent it.
+        span: What is authentic.
+        raw: What was sent.
+        claims: Told which bodies are said to be erased, and what ERASE entries cover.
+
+    Raises:
+        PeerMisbehavedError: Something is not what it must be.
+    """
+    where = raw.index * TILE_WIDTH
+    skip = max(0, span.old_size - where)
+    with blaming(peer, f"entries {raw.index} of {span.origin}", raw.entries):
+        whole = parse_entry_bundle(raw.entries, span.width(raw.index))
+        hashes = span.check_entries(raw.index, whole)[skip:]
+        entries, unsupported = _parse_entries(span.origin, whole[skip:], where + skip)
+    bodies = _open_bodies(peer, span, raw, whole)[skip:]
+    end = len(entries)
+    kept = _note_erasures(entries, bodies[:end], where + skip, claims)
+    return VerifiedBundle(
+        first_index=where + skip,
+        raw=whole[skip : skip + end],
+        leaf_hashes=tuple(hashes[:end]),
+        entries=entries,
+        bodies=kept,
+        unsupported=unsupported,
+    )
+
+
+def _open_bodies(
+    peer: str, span: VerifiedRange, raw: RawBundle, entries: Sequence[bytes]
+) -> tuple[Body, ...]:
+    """Parse a body bundle and check all of it, also what we have already.
+
+    Evidence outlives every ERASE. So of a bundle it holds the one body that is not
+    what the log committed to, and never its honest neighbours.
+    """
+    what = f"bodies {raw.index} of {span.origin}"
+    list_id = parse_origin(span.origin).list_id
+    first_index = raw.index * TILE_WIDTH
+    with blaming(peer, what, digest_of(raw.bodies)):
+        bodies = parse_body_bundle(raw.bodies, len(entries))
+        try:
+            check_bodies(list_id, entries, bodies, first_index)
+        except BadCommitmentError as error:
+            offset = error.leaf_index - first_index
+            evidence = entries[offset] + encode_body_bundle([bodies[offset]])
+            raise PeerMisbehavedError(peer, what, error, evidence) from error
+    return bodies
+
+
+def _parse_entries(
+    origin: str, raw: Sequence[bytes], first_index: int
+) -> tuple[tuple[Entry, ...], UnsupportedEntryError | None]:
+    entries: list[Entry] = []
+    for leaf_index, one in enumerate(raw, first_index):
+        entry = parse_entry(one, leaf_index=leaf_index)
+        if isinstance(entry, Meta) and entry.origin != origin:
+            raise MalformedError("META entry", "it names another log")
+        if isinstance(entry, UnknownEntry) and entry.is_critical:
+            return tuple(entries), UnsupportedEntryError(leaf_index, entry.kind)
+        entries.append(entry)
+    return tuple(entries), None
+
+
+def _note_erasures(
+    entries: Sequence[Entry],
+    bodies: Sequence[Body],
+    first_index: int,
+    claims: ErasureClaims,
+) -> tuple[Body, ...]:
+    kept: list[Body] = []
+    for leaf_index, (entry, body) in enumerate(
+        zip(entries, bodies, strict=True), first_index
+    ):
+        if isinstance(entry, Erase):
+            claims.prove(entry.first, entry.count)
+        if body.status is BodyStatus.ERASED:
+            claims.claim(leaf_index)
+            kept.append(Body(BodyStatus.WITHHELD))
+        else:
+            kept.append(body)
+    return tuple(kept)

@@ -1,0 +1,199 @@
+"""Witnessing: peers announce checkpoints of their logs, we cosign what is consistent.
+
+One request is three things: news of more to fetch, a check that the log was only
+appended to, and a signed receipt for the peer that we have seen this state.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from hashlight_node.model import PeerState
+from hashlight_node.peers.errors import PeerMisbehavedError, PeerRefusedError
+from hashlight_node.store import deliveries
+from hashlight_node.store import peers as peer_store
+from hashlight_protocol import (
+    ConflictError,
+    SplitViewError,
+    UnknownKeyError,
+    decide_add_checkpoint,
+    parse_add_checkpoint,
+    parse_origin,
+)
+
+from .cosigning import cosigned_note
+from .errors import UnknownLogError
+from .evidence import quarantine_list
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hashlight_node.model import Clock, Peer
+    from hashlight_node.store.database import Connection, Database
+    from hashlight_protocol import (
+        AddCheckpoint,
+        KnownHead,
+        LogName,
+        SignedCheckpoint,
+        Signer,
+        VerifierKey,
+    )
+
+    from .list_notes import ListNotes
+
+_log = structlog.get_logger()
+
+
+class Witness:
+    """Cosigns the checkpoints that peers announce of their own logs.
+
+    Args:
+        database: Remembers the newest checkpoint of every log.
+        list_notes: Knows whose keys count for a log.
+        signer: This node's witness key.
+        clock: For the time in cosignatures.
+        on_notice: Told (peer name, list name) when a list that we follow has grown.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        list_notes: ListNotes,
+        signer: Signer,
+        clock: Clock,
+        on_notice: Callable[[str, str], None],
+    ) -> None:
+        self._database = database
+        self._list_notes = list_notes
+        self._signer = signer
+        self._clock = clock
+        self._on_notice = on_notice
+
+    async def add_checkpoint(self, peer: Peer, raw: bytes) -> bytes:
+        """Cosign a checkpoint, if it extends everything we know of its log.
+
+        The new state is on disk before the cosignature leaves: two views of one log
+        can never both be cosigned, not even across a crash.
+
+        Args:
+            peer: Who sent it, authenticated. Peers announce their own logs only.
+            raw: The submission.
+
+        Returns:
+            Our signature line.
+
+        Raises:
+            UnknownLogError: The log is not one of the peer's, or we may not know it.
+            ConflictError: The proof starts at another size than we know.
+            SplitViewError: We know another tree of that size. Both signed checkpoints
+                are kept as evidence, and the list is in quarantine.
+            UnknownKeyError: No key of the log signed.
+            BadSignatureError: Its signature does not hold.
+            BadProofError: The proof does not link the two trees.
+            MalformedError: The bytes are not a submission.
+            TooLargeError: They are too many.
+            PeerUnavailableError: The keys of the log are needed and cannot be had.
+            PeerMisbehavedError: What the peer says about the list breaks the rules.
+
+        Source: SPEC.md#witnessing.
+        """
+        request = parse_add_checkpoint(raw)
+        name = parse_origin(request.origin)
+        if name.node != peer.name or peer.state is not PeerState.ACTIVE:
+            raise UnknownLogError
+        known = await self._database.read(
+            lambda conn: deliveries.known_head(conn, name.origin)
+        )
+        try:
+            signed = await self._decide(peer, name, request, known)
+        except SplitViewError as error:
+            await self._keep(peer, name, request, error)
+            raise
+        line, note = cosigned_note(signed, self._signer, now=self._clock())
+        is_followed = await self._database.write(
+            lambda conn: self._remember(conn, peer, name, known, signed, note)
+        )
+        _log.info(
+            "checkpoint cosigned",
+            peer=peer.name,
+            list=name.list_name,
+            size=signed.head.tree_size,
+        )
+        if is_followed:
+            self._on_notice(peer.name, name.list_name)
+        return line
+
+    async def _decide(
+        self,
+        peer: Peer,
+        name: LogName,
+        request: AddCheckpoint,
+        known: KnownHead | None,
+    ) -> SignedCheckpoint:
+        keys = await self._keys(peer, name)
+        try:
+            return decide_add_checkpoint(request, known=known, keys=keys)
+        except UnknownKeyError:
+            # A new key, perhaps. Asking again is bounded by what the peer may send us.
+            keys = await self._keys(peer, name, refresh=True)
+            return decide_add_checkpoint(request, known=known, keys=keys)
+
+    async def _keys(
+        self, peer: Peer, name: LogName, *, refresh: bool = False
+    ) -> tuple[VerifierKey, ...]:
+        fetch = self._list_notes.refresh if refresh else self._list_notes.current
+        try:
+            known = await fetch(peer, name.list_name)
+            log = known.log(name.origin)
+            if log is None and not refresh:
+                log = (await self._list_notes.refresh(peer, name.list_name)).log(
+                    name.origin
+                )
+        except PeerRefusedError:
+            raise UnknownLogError from None
+        if log is None:
+            raise UnknownLogError
+        return log.vkeys
+
+    def _remember(
+        self,
+        conn: Connection,
+        peer: Peer,
+        name: LogName,
+        known: KnownHead | None,
+        signed: SignedCheckpoint,
+        note: bytes,
+    ) -> bool:
+        # Compare and swap: what the decision was based on must still be so.
+        latest = deliveries.known_head(conn, name.origin)
+        if latest != known:
+            raise ConflictError(0 if latest is None else latest.tree_size)
+        deliveries.save_witnessed(
+            conn,
+            origin=name.origin,
+            peer_id=peer.peer_id,
+            tree_size=signed.head.tree_size,
+            root_hash=signed.head.root_hash,
+            note=note,
+            now=self._clock(),
+        )
+        follow = peer_store.find_follow(conn, peer.peer_id, name.list_name)
+        return follow is not None
+
+    async def _keep(
+        self, peer: Peer, name: LogName, request: AddCheckpoint, error: SplitViewError
+    ) -> None:
+        def keep(conn: Connection) -> None:
+            ours = deliveries.read_witnessed(conn, name.origin) or b""
+            blame = PeerMisbehavedError(
+                peer.name,
+                f"checkpoint of {name.origin}",
+                error,
+                ours + b"\n" + request.note,
+            )
+            quarantine_list(conn, peer, name.list_name, blame, now=self._clock())
+
+        await self._database.write(keep)

@@ -1,0 +1,235 @@
+"""What a node does on its own account, as long as it runs.
+
+Each loop runs one use case, then waits for work or for time to pass. Errors are told
+apart by type: trouble with a peer was dealt with where it was noticed (tried again
+later, or put in quarantine with its evidence) and is only counted here. Anything else
+is a mistake of ours and ends the node: one that goes on with half of its jobs looks
+healthy and is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from hashlight_node.exchange.errors import ExchangeError
+from hashlight_node.exchange.notices import PendingQueue
+from hashlight_node.model import PeerState, Role
+from hashlight_node.peers.errors import (
+    PeerError,
+    PeerMisbehavedError,
+    PeerRefusedError,
+    PeerUnavailableError,
+)
+from hashlight_node.store import idempotency, logs
+from hashlight_node.store import peers as peer_store
+from hashlight_node.store.errors import ScrubError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from hashlight_node.exchange.follow import Follower, SyncReport
+    from hashlight_node.exchange.notices import Notices
+    from hashlight_node.exchange.peering import Peering
+    from hashlight_node.exchange.publish import Publisher
+    from hashlight_node.exchange.push import Pusher
+    from hashlight_node.model import Clock, Log
+    from hashlight_node.observability import Metrics
+    from hashlight_node.store.database import Connection, Database
+
+_WORKERS: Final = 8
+"""Pushes, and pulls, at the same time; a slow peer then delays only its own share."""
+
+_PRUNE_SECONDS: Final = 3600
+_ANSWERS_KEPT_SECONDS: Final = 7 * 86_400
+"""How long a request may be repeated under its idempotency key."""
+
+_REFRESH_SECONDS: Final = 60
+"""At most one descriptor of a peer in this time, whatever strangers claim to be."""
+
+_JITTER: Final = 0.1
+"""Share of a period by which it varies, so that nodes started together part."""
+
+_log = structlog.get_logger()
+
+
+class KeyRefresher:
+    """Fetches descriptors of peers whose requests claim a key that we do not know.
+
+    For one event loop; not thread-safe.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._asked_at: dict[str, int] = {}
+        self._queue: PendingQueue[str] = PendingQueue()
+
+    def ask(self, peer_name: str) -> None:
+        """Have a peer's descriptor fetched soon, unless it just was."""
+        now = self._clock()
+        asked_at = self._asked_at.get(peer_name)
+        if asked_at is not None and 0 <= now - asked_at < _REFRESH_SECONDS:
+            return
+        self._asked_at[peer_name] = now
+        self._queue.add(peer_name)
+
+    async def take(self) -> str:
+        """Wait for a peer whose descriptor is wanted."""
+        return await self._queue.take()
+
+
+@dataclass(frozen=True, slots=True)
+class JobParts:
+    """The collaborators of all jobs."""
+
+    database: Database
+    notices: Notices
+    publisher: Publisher
+    pusher: Pusher
+    follower: Follower
+    peering: Peering
+    key_refresher: KeyRefresher
+    metrics: Metrics
+    clock: Clock
+
+
+async def run_jobs(
+    parts: JobParts, *, sweep_seconds: int, heartbeat_seconds: int
+) -> None:
+    """Run every job until cancelled.
+
+    Args:
+        parts: What they work with.
+        sweep_seconds: Period in which everything is looked at without a notice.
+        heartbeat_seconds: Period in which checkpoints are announced without news.
+
+    Raises:
+        ExceptionGroup: A job met an error that is no peer's fault; all have stopped.
+    """
+    jobs = _Jobs(parts)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(_WORKERS):
+            group.create_task(jobs.push_on_notice())
+            group.create_task(jobs.pull_on_notice())
+        group.create_task(jobs.refresh_keys())
+        for period, work in (
+            (sweep_seconds, jobs.sweep),
+            (_PRUNE_SECONDS, jobs.prune),
+        ):
+            group.create_task(_repeat(period, work))
+        group.create_task(_repeat(heartbeat_seconds, jobs.beat, first_now=False))
+
+
+async def _repeat(
+    period_seconds: int,
+    work: Callable[[], Awaitable[None]],
+    *,
+    first_now: bool = True,
+) -> None:
+    if not first_now:
+        await _pause(period_seconds)
+    while True:
+        await work()
+        await _pause(period_seconds)
+
+
+async def _pause(period_seconds: int) -> None:
+    jitter = random.uniform(-_JITTER, _JITTER)  # noqa: S311 -- not a secret
+    await asyncio.sleep(period_seconds * (1 + jitter))
+
+
+class _Jobs:
+    def __init__(self, parts: JobParts) -> None:
+        self._parts = parts
+
+    async def push_on_notice(self) -> None:
+        while True:
+            origin = await self._parts.notices.pushes.take()
+            await self._guard("push", self._parts.pusher.push(origin))
+
+    async def pull_on_notice(self) -> None:
+        while True:
+            follow = await self._parts.notices.syncs.take()
+            await self._guard("pull", self._pull(*follow))
+
+    async def refresh_keys(self) -> None:
+        while True:
+            name = await self._parts.key_refresher.take()
+            await self._refresh(name)
+
+    async def sweep(self) -> None:
+        """Look at everything once, for notices that were lost."""
+        await self._guard("sweep", self._pull_all())
+        await self._guard("sweep", self._parts.pusher.sweep())
+
+    async def beat(self) -> None:
+        """Announce every checkpoint of ours again, and read who our peers are."""
+        for log in await self._parts.database.read(_own_logs):
+            await self._guard("heartbeat", self._parts.publisher.heartbeat(log.origin))
+        for peer in await self._parts.database.read(peer_store.list_peers):
+            if peer.state is PeerState.ACTIVE:
+                await self._refresh(peer.name)
+
+    async def prune(self) -> None:
+        """Forget answers that nobody will ask for again."""
+        before = self._parts.clock() - _ANSWERS_KEPT_SECONDS
+
+        def write(conn: Connection) -> None:
+            idempotency.prune_responses(conn, before)
+
+        await self._parts.database.write(write)
+
+    async def _refresh(self, name: str) -> None:
+        await self._guard("refresh", self._parts.peering.refresh_descriptor(name))
+
+    async def _pull_all(self) -> None:
+        for report in await self._parts.follower.sync_all():
+            self._count(report)
+
+    async def _pull(self, peer_name: str, list_name: str) -> None:
+        self._count(await self._parts.follower.sync(peer_name, list_name))
+
+    def _count(self, report: SyncReport) -> None:
+        metrics = self._parts.metrics
+        name = (report.peer_name, report.list_name)
+        if report.new_size > report.old_size:
+            metrics.observe_sync(report.peer_name, report.seconds)
+        metrics.count_records(*name, "in", report.records)
+        metrics.count_records(*name, "retracted", report.retractions)
+        metrics.count_records(*name, "erased", report.erasures)
+
+    async def _guard(self, job: str, work: Awaitable[object]) -> None:
+        """Run a use case; what a peer or an operator caused ends it, not the job."""
+        try:
+            await work
+        except PeerError as error:
+            self._blame(job, error)
+        except ExchangeError as error:
+            # The operator changed something meanwhile: no such follow, quarantine.
+            _log.info("job had nothing to do", job=job, code=error.code)
+        except ScrubError:
+            # The erase is done and lookups know; the sweep tries the files again.
+            _log.error("erased bytes could not be removed yet", job=job)
+
+    def _blame(self, job: str, error: PeerError) -> None:
+        match error:
+            case PeerUnavailableError(peer=peer):
+                self._parts.metrics.count_unavailable(peer)
+                _log.info("peer is unavailable", job=job, peer=peer)
+            case PeerMisbehavedError(peer=peer, code=code):
+                self._parts.metrics.count_failure(peer, code)
+                _log.error("peer misbehaved", job=job, peer=peer, code=code)
+            case PeerRefusedError(peer=peer, status=status, code=code):
+                _log.warning(
+                    "peer refused", job=job, peer=peer, status=status, code=code
+                )
+            case _:
+                raise error
+
+
+def _own_logs(conn: Connection) -> list[Log]:
+    return logs.list_logs(conn, Role.OWN)

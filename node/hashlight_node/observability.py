@@ -1,0 +1,398 @@
+"""What an operator sees of a running node: its log and its metrics.
+
+The log is one JSON object a line on standard error. It must never hold a hash, an
+identifier, a token, a salt or a key, and no reviewer can check that at every call.
+So a line is built from an allow-list: a key that is not in `_FIELDS` is dropped, a
+value that is not of its field's form is dropped, and of an exception only its type
+and the places in the code are kept, because messages quote what they are about.
+What was dropped is counted in the line itself (`withheld`).
+
+Metrics are values of this process; those that describe the store are read when they
+are scraped (`Metrics.show_log` and its neighbours are called by the local API).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import traceback
+from typing import TYPE_CHECKING, Final, TextIO
+
+import orjson
+import structlog
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+
+from hashlight_protocol import is_list_name, is_node_name, parse_origin
+from hashlight_protocol.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping
+    from types import TracebackType
+
+# ------------------------------------------------------------------------ the log
+
+# An event is a sentence about what happened, known when the code is written. Digits
+# are what hashes, keys and tokens are made of and sentences are not.
+_SENTENCE: Final = re.compile(r"[A-Za-z][A-Za-z ,;:.?'()-]{0,99}")
+# Longest word of a sentence; the longest in English that we might need is shorter.
+_MAX_WORD: Final = 20
+_SLUG: Final = re.compile(r"[a-z]+(-[a-z]+){0,7}")
+_REQUEST_ID: Final = re.compile(r"[0-9a-f]{16}")
+_ROUTE: Final = re.compile(r"/[A-Za-z0-9/{}._*-]{0,120}")
+_DOTTED: Final = re.compile(r"[A-Za-z_]+(\.[A-Za-z_]+){0,9}")
+_PLACE: Final = re.compile(r"[A-Za-z0-9_./<>-]+\.py:[0-9]+ [A-Za-z0-9_<>]+")
+_ADDRESS: Final = re.compile(r"(\[[0-9a-f:]+\]|[a-z0-9.-]+):[0-9]{1,5}")
+_URL: Final = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]{1,253})(:[0-9]{1,5})?")
+_VERSION: Final = re.compile(r"[0-9]{1,4}(\.[0-9a-z]{1,8}){1,4}")
+_TIME: Final = re.compile(r"[0-9-]{10}T[0-9:.]{8,15}Z")
+_METHOD: Final = re.compile(r"[A-Z]{1,8}")
+_STACK_PLACES: Final = 24
+
+
+# A digest can have the form of a name; a name that could be one is not worth the risk.
+_DIGEST: Final = re.compile(r"[0-9a-f]{20}")
+
+
+def _matches(pattern: re.Pattern[str]) -> Callable[[object], bool]:
+    def matches(value: object) -> bool:
+        return (
+            isinstance(value, str)
+            and pattern.fullmatch(value) is not None
+            and _DIGEST.search(value) is None
+        )
+
+    return matches
+
+
+def _is_number(value: object) -> bool:
+    # 2**53 bounds it: a hash cannot hide in an integer of a log line.
+    return isinstance(value, int | float) and abs(value) <= 2**53
+
+
+def _names(is_name: Callable[[str], bool]) -> Callable[[object], bool]:
+    return lambda value: (
+        isinstance(value, str) and is_name(value) and _DIGEST.search(value) is None
+    )
+
+
+def _is_origin(value: str) -> bool:
+    try:
+        parse_origin(value)
+    except ProtocolError:
+        return False
+    return True
+
+
+def _is_stack(value: object) -> bool:
+    return isinstance(value, list) and all(map(_matches(_PLACE), value))
+
+
+_FIELDS: Final[dict[str, Callable[[object], bool]]] = {
+    "timestamp": _matches(_TIME),
+    "level": _matches(_SLUG),
+    "logger": _matches(_DOTTED),
+    "request_id": _matches(_REQUEST_ID),
+    "node": _names(is_node_name),
+    "peer": _names(is_node_name),
+    "list": _names(is_list_name),
+    "origin": _names(_is_origin),
+    "base": _matches(_URL),
+    "federation": _matches(_ADDRESS),
+    "local": _matches(_ADDRESS),
+    "version": _matches(_VERSION),
+    "method": _matches(_METHOD),
+    "route": _matches(_ROUTE),
+    "listener": _matches(_SLUG),
+    "job": _matches(_SLUG),
+    "code": _matches(_SLUG),
+    "state": _matches(_SLUG),
+    "error_type": _matches(_DOTTED),
+    "cause_type": _matches(_DOTTED),
+    "stack": _is_stack,
+} | dict.fromkeys(
+    (
+        "status",
+        "duration_seconds",
+        "wait_seconds",
+        "old_size",
+        "new_size",
+        "size",
+        "records",
+        "retractions",
+        "erasures",
+        "signals",
+        "peers",
+        "count",
+        "attempt",
+        "evidence_id",
+        "pid",
+    ),
+    _is_number,
+)
+
+
+def keep_allowed(
+    logger: object, name: str, event: MutableMapping[str, object]
+) -> MutableMapping[str, object]:
+    """Drop from a log line whatever is not known to be harmless.
+
+    The last processor before encoding, so nothing is added after it.
+    """
+    del logger, name
+    kept: dict[str, object] = {"event": _sentence(event.pop("event", ""))}
+    given = {key: value for key, value in event.items() if value is not None}
+    for key, is_harmless in _FIELDS.items():
+        if key in given and is_harmless(given[key]):
+            kept[key] = given.pop(key)
+    if given:
+        kept["withheld"] = len(given)
+    return kept
+
+
+def _sentence(event: object) -> str:
+    if not (isinstance(event, str) and _SENTENCE.fullmatch(event)):
+        return "event withheld"
+    if any(len(word) > _MAX_WORD for word in event.split()):
+        return "event withheld"
+    return event
+
+
+def _describe_exception(
+    logger: object, name: str, event: MutableMapping[str, object]
+) -> MutableMapping[str, object]:
+    """Keep an exception's type and where it arose, without what it says."""
+    del logger, name
+    given = event.pop("exc_info", None)
+    error = sys.exc_info()[1] if given is True else given
+    if isinstance(error, tuple):
+        error = error[1]
+    while isinstance(error, BaseExceptionGroup):
+        # Of several that ended together the first, which is why the rest did.
+        error = error.exceptions[0]
+    if not isinstance(error, BaseException):
+        return event
+    event["error_type"] = type(error).__qualname__
+    if error.__cause__ is not None:
+        event["cause_type"] = type(error.__cause__).__qualname__
+    if isinstance(error, ProtocolError):
+        event.setdefault("code", error.code)
+    event["stack"] = _places(error.__traceback__)
+    return event
+
+
+def _places(trace: TracebackType | None) -> list[str]:
+    frames = traceback.extract_tb(trace)[-_STACK_PLACES:]
+    return [
+        f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno} {frame.name}"
+        for frame in frames
+    ]
+
+
+def _without_record(
+    logger: object, name: str, event: MutableMapping[str, object]
+) -> MutableMapping[str, object]:
+    """Take out what structlog adds for its own use, so that it is not counted."""
+    record = event.pop("_record", None)
+    event.pop("_from_structlog", None)
+    if isinstance(record, logging.LogRecord):
+        event["logger"] = record.name
+    del logger, name
+    return event
+
+
+def configure_logging(level: str, stream: TextIO | None = None) -> None:
+    """Send this process's log to a stream as JSON lines; called once, by `app`.
+
+    What libraries log comes in the same form and by the same rules, from `warning`
+    on. Of their messages only the constant part is used: arguments may be anything.
+
+    Args:
+        level: `debug`, `info`, `warning` or `error`.
+        stream: Standard error by default.
+    """
+    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    encode = structlog.processors.JSONRenderer(serializer=_encode)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            stamp,
+            _describe_exception,
+            keep_allowed,
+            encode,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(stream or sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.processors.add_log_level, stamp],
+            processors=[_without_record, _describe_exception, keep_allowed, encode],
+            use_get_message=False,
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
+
+
+def _encode(event: object, **_: object) -> str:
+    return orjson.dumps(event).decode()
+
+
+# -------------------------------------------------------------------- the metrics
+
+# From the cached answer to the slow peer; a lookup's goal is below the third.
+_SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
+
+
+class Metrics:
+    """What a node counts and measures, in the names that dashboards rely on.
+
+    One object per node and no global registry, so that several nodes can live in
+    one process.
+    """
+
+    def __init__(self, *, version: str, spec_version: str) -> None:
+        self.registry = CollectorRegistry()
+        build = Gauge(
+            "hashlight_build_info",
+            "Always 1; what is running",
+            ("version", "protocol"),
+            registry=self.registry,
+        )
+        build.labels(version, spec_version).set(1)
+        self._requests = Histogram(
+            "hashlight_http_request_seconds",
+            "Time to answer requests; long polls wait on purpose",
+            ("listener", "method", "route", "status"),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._rejects = self._counter(
+            "hashlight_rejects", "Requests refused, by code", "listener", "reason"
+        )
+        self._records = self._counter(
+            "hashlight_records",
+            "Records that came in, retractions and erasures that were applied",
+            *("peer", "list", "result"),
+        )
+        self._failures = self._counter(
+            "hashlight_verify_failures",
+            "Data from a peer that did not verify; always look into it",
+            *("peer", "code"),
+        )
+        self._unavailable = self._counter(
+            "hashlight_peer_unavailable", "Exchanges a peer did not answer", "peer"
+        )
+        self._lookups = self._counter(
+            "hashlight_lookups", "Queries looked up, by outcome", "outcome"
+        )
+        self._lookup_seconds = Histogram(
+            "hashlight_lookup_seconds",
+            "Time of one lookup call, whatever the number of its queries",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._sync_seconds = Histogram(
+            "hashlight_sync_seconds",
+            "Time of one pass over a followed list that brought something",
+            ("peer",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._lag = self._gauge(
+            "hashlight_peer_lag_seconds",
+            "Time since a followed list was last known to be complete",
+            *("peer", "list"),
+        )
+        self._success = self._gauge(
+            "hashlight_peer_last_success_timestamp_seconds",
+            "When a followed list was last known to be complete",
+            *("peer", "list"),
+        )
+        self._size = self._gauge(
+            "hashlight_log_size", "Entries of a log", "origin", "role"
+        )
+        self._signals = self._gauge(
+            "hashlight_signals", "Signals that match today, by type", "type"
+        )
+        self._quarantined = self._gauge(
+            "hashlight_quarantined", "Logs and peers in quarantine", "kind"
+        )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def observe_request(
+        self, listener: str, method: str, route: str, status: int, seconds: float
+    ) -> None:
+        """Note one answered request; `route` is the pattern, never the path."""
+        labels = (listener, method, route, str(status))
+        self._requests.labels(*labels).observe(seconds)
+
+    def count_reject(self, listener: str, code: str) -> None:
+        """Note that a request was refused with a problem document."""
+        self._rejects.labels(listener, code).inc()
+
+    def count_records(self, peer: str, list_name: str, result: str, count: int) -> None:
+        """Note entries of a peer; `result` is in, retracted or erased."""
+        self._records.labels(peer, list_name, result).inc(count)
+
+    def count_failure(self, peer: str, code: str) -> None:
+        """Note data from a peer that broke the protocol."""
+        self._failures.labels(peer, code).inc()
+
+    def count_unavailable(self, peer: str) -> None:
+        """Note that a peer could not be reached or did not finish."""
+        self._unavailable.labels(peer).inc()
+
+    def observe_lookup(self, *, matched: int, unmatched: int, seconds: float) -> None:
+        """Note one lookup call and how many of its queries matched."""
+        self._lookups.labels("matched").inc(matched)
+        self._lookups.labels("unmatched").inc(unmatched)
+        self._lookup_seconds.observe(seconds)
+
+    def observe_sync(self, peer: str, seconds: float) -> None:
+        """Note how long it took to copy what was new at a peer."""
+        self._sync_seconds.labels(peer).observe(seconds)
+
+    def show_follow(
+        self, peer: str, list_name: str, *, synced_at: int | None, now: int
+    ) -> None:
+        """Set how far behind a followed list is; never synced counts from 1970."""
+        synced = synced_at or 0
+        self._success.labels(peer, list_name).set(synced)
+        self._lag.labels(peer, list_name).set(max(0, now - synced))
+
+    def show_log(self, origin: str, role: str, size: int) -> None:
+        """Set the size of a log as far as it is verified here."""
+        self._size.labels(origin, role).set(size)
+
+    def show_signals(self, signal_type: str, count: int) -> None:
+        """Set how many signals of a type match today."""
+        self._signals.labels(signal_type).set(count)
+
+    def show_quarantined(self, kind: str, count: int) -> None:
+        """Set how many logs or peers are in quarantine."""
+        self._quarantined.labels(kind).set(count)
+
+
+METRICS_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def render_metrics(metrics: Metrics) -> bytes:
+    """Write all metrics in Prometheus' text format."""
+    return generate_latest(metrics.registry)

@@ -1,0 +1,154 @@
+"""Which addresses this node calls, and how: the outbound half of its firewall.
+
+A peer's base URL comes from outside, and the DNS answers for it may change at any
+moment. So addresses are judged where a socket is made: what is connected to is exactly
+what was judged, for names and for literal addresses alike.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from aiohttp import ClientSession, DummyCookieJar, TCPConnector
+
+from hashlight_protocol import MalformedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_HOST: Final = re.compile(r"[a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\]", re.ASCII)
+_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)*", re.ASCII)
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_MAX_CONNECTIONS: Final = 256
+_MAX_CONNECTIONS_PER_HOST: Final = 24
+_DNS_SECONDS: Final = 60
+
+
+class AddressRefusedError(OSError):
+    """A name leads to an address that this node does not call."""
+
+    def __init__(self) -> None:
+        super().__init__("its address is not one that this node may call")
+        # What aiohttp shows of an error that it wraps.
+        self.strerror = "its address is not one that this node may call"
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A peer's base URL.
+
+    Attributes:
+        url: Scheme, host, port unless it is the default, and path, without a slash at
+            its end; plain http only on loopback.
+        authority: Host, and port unless it is the default; what requests are signed
+            over.
+        path: What every path of the node begins with; mostly empty.
+    """
+
+    url: str
+    authority: str
+    path: str
+
+
+def parse_base(url: str) -> Base:
+    """Check a base URL.
+
+    Raises:
+        MalformedError: It is not a URL without a query in canonical form, or it is
+            plain http to a host that is not this machine.
+
+    Source: SPEC.md#transport.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise MalformedError("base", "it is not a URL") from None
+    host = parts.netloc if port is None else parts.netloc.removesuffix(f":{port}")
+    if url != f"{parts.scheme}://{parts.netloc}{parts.path}":
+        raise MalformedError("base", "it has a query or a fragment")
+    if _HOST.fullmatch(host) is None or _PATH.fullmatch(parts.path) is None:
+        raise MalformedError("base", "its host or its path is not a plain one")
+    if parts.scheme not in _DEFAULT_PORTS or port == _DEFAULT_PORTS[parts.scheme]:
+        raise MalformedError("base", "its scheme is unknown or its port needless")
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise MalformedError("base", "plain http is for loopback only")
+    return Base(url, parts.netloc, parts.path)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine, by its name or literal address."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def open_session(
+    *,
+    allow_loopback: bool,
+    allow_private: bool,
+    tls: ssl.SSLContext | None = None,
+) -> ClientSession:
+    """Make the session that `PeerClient` uses; to be closed by the caller.
+
+    No cookies, no proxy from the environment, no decoding behind our back, TLS 1.3.
+
+    Args:
+        allow_loopback: Whether this machine may be called: if we live on it ourselves.
+        allow_private: Whether addresses that are not globally routable may be.
+        tls: Trusts other certificates than the system's.
+    """
+    context = ssl.create_default_context() if tls is None else tls
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    connector = TCPConnector(
+        ssl=context,
+        limit=_MAX_CONNECTIONS,
+        limit_per_host=_MAX_CONNECTIONS_PER_HOST,
+        ttl_dns_cache=_DNS_SECONDS,
+        socket_factory=_build_factory(
+            allow_loopback=allow_loopback, allow_private=allow_private
+        ),
+    )
+    return ClientSession(
+        connector=connector,
+        cookie_jar=DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+        headers={"User-Agent": "hashlight"},
+    )
+
+
+def _build_factory(
+    *, allow_loopback: bool, allow_private: bool
+) -> Callable[[Any], socket.socket]:
+    # aiohttp's type for what it passes is private: (family, type, proto, name, address)
+    def factory(info: Any) -> socket.socket:  # noqa: ANN401
+        family, kind, protocol, _, target = info
+        address = _unmap(ip_address(str(target[0]).partition("%")[0]))
+        if address.is_loopback:
+            allowed = allow_loopback
+        elif address.is_global and not address.is_multicast:
+            allowed = True
+        else:
+            allowed = allow_private and not (
+                address.is_multicast or address.is_unspecified
+            )
+        if not allowed:
+            raise AddressRefusedError
+        return socket.socket(family, kind, protocol)
+
+    return factory
+
+
+def _unmap(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return address if mapped is None else mapped

@@ -1,0 +1,473 @@
+"""Attacks on the way in, by name; each is refused and tells the attacker nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from multidict import CIMultiDict
+
+from hashlight_node.api import authentication
+from hashlight_node.api.errors import RateLimitedError
+from hashlight_node.model import PeerState
+from hashlight_node.store import peers as peer_store
+from hashlight_protocol import (
+    MAX_ADD_CHECKPOINT_BYTES,
+    AuthInvalidError,
+    HttpKey,
+    HttpRequest,
+    encode_content_digest,
+    open_descriptor,
+    verify_public_key,
+    verify_request,
+)
+from support.nodes import make_sender
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from support.federation import Answer, World
+    from support.nodes import Sender
+
+GRANTS = "/hsf/v1/grants"
+PUSH = "/hsf/v1/witness/add-checkpoint"
+BODY = b"old 0\n\nnot a checkpoint\n"
+
+
+async def get(world: World, change: Callable[[CIMultiDict[str]], Any]) -> Answer:
+    """Send a good GET after changing its headers."""
+    headers = CIMultiDict(world.peer.headers("GET", GRANTS))
+    change(headers)
+    return await world.send("GET", GRANTS, headers)
+
+
+async def post(world: World, change: Callable[[CIMultiDict[str]], Any]) -> Answer:
+    """Send a good POST after changing its headers."""
+    headers = CIMultiDict(world.peer.headers("POST", PUSH, BODY))
+    change(headers)
+    return await world.send("POST", PUSH, headers, BODY)
+
+
+def replaced(name: str, old: str, new: str) -> Callable[[CIMultiDict[str]], None]:
+    def change(headers: CIMultiDict[str]) -> None:
+        assert old in headers[name]
+        headers[name] = headers[name].replace(old, new)
+
+    return change
+
+
+def added(name: str, value: str | None = None) -> Callable[[CIMultiDict[str]], None]:
+    def change(headers: CIMultiDict[str]) -> None:
+        headers.add(name, value or headers[name])
+
+    return change
+
+
+def appended(name: str, value: str) -> Callable[[CIMultiDict[str]], None]:
+    def change(headers: CIMultiDict[str]) -> None:
+        headers[name] = headers[name] + value
+
+    return change
+
+
+def without(name: str) -> Callable[[CIMultiDict[str]], Any]:
+    return lambda headers: headers.popone(name)
+
+
+async def test_a_signed_request_of_a_peer_passes(world: World) -> None:
+    answer = await world.ask(GRANTS)
+    assert answer.status == 200
+
+
+async def test_a_signed_body_of_a_peer_reaches_the_handler(world: World) -> None:
+    answer = await world.ask(PUSH, method="POST", body=BODY)
+    assert (answer.status, answer.problem) == (400, "malformed")
+
+
+FORM_ATTACKS: dict[str, Callable[[CIMultiDict[str]], Any]] = {
+    "signature stripped, description left": without("Signature"),
+    "algorithm swapped for HMAC": appended("Signature-Input", ';alg="hmac-sha256"'),
+    "algorithm swapped for RSA": appended("Signature-Input", ';alg="rsa-pss-sha512"'),
+    "algorithm none": appended("Signature-Input", ';alg="none"'),
+    "second signature in the same field": appended(
+        "Signature-Input", ', other=("@method");created=1;keyid="beta.example#h1"'
+    ),
+    "second signature value": appended("Signature", ", other=:AAAA:"),
+    "Signature-Input twice": added("Signature-Input"),
+    "Signature twice": added("Signature"),
+    "label of another profile": replaced("Signature-Input", "hsf=(", "sig1=("),
+    "tag of another profile": replaced("Signature-Input", "hsf-v1", "hsf-v2"),
+    "tag left out": replaced("Signature-Input", ';tag="hsf-v1"', ""),
+    "path not signed": replaced("Signature-Input", ' "@path"', ""),
+    "authority not signed": replaced("Signature-Input", ' "@authority"', ""),
+    "nothing signed": replaced("Signature-Input", '"@method" "@authority" "@path"', ""),
+    "components in another order": replaced(
+        "Signature-Input", '"@method" "@authority"', '"@authority" "@method"'
+    ),
+    "key id without a node": replaced("Signature-Input", "beta.example#", "#"),
+    "key id without a key": replaced("Signature-Input", "#h1", ""),
+    "created repeated": appended("Signature-Input", ";created=1"),
+    "created left out": lambda headers: headers.update(
+        {"Signature-Input": headers["Signature-Input"].replace("created", "expires")}
+    ),
+    "signature cut": replaced("Signature", "==:", ":"),
+}
+
+
+async def test_what_is_not_of_the_profile_is_refused(world: World) -> None:
+    for attack, change in FORM_ATTACKS.items():
+        answer = await get(world, change)
+        told = (attack, answer.status, answer.problem)
+        assert told == (attack, 403, "auth-invalid")
+
+
+BODY_ATTACKS: dict[str, Callable[[CIMultiDict[str]], Any]] = {
+    "digest of another body": replaced("Content-Digest", "sha-256=:", "sha-256=:A"),
+    "digest left out": without("Content-Digest"),
+    "digest by another algorithm": replaced("Content-Digest", "sha-256", "md5"),
+    "digest twice": added("Content-Digest"),
+    "content type left out": without("Content-Type"),
+    "body not signed": replaced(
+        "Signature-Input", ' "content-digest" "content-type"', ""
+    ),
+    "type not signed": replaced("Signature-Input", ' "content-type"', ""),
+}
+
+
+async def test_a_body_that_is_not_the_signed_one_is_refused(world: World) -> None:
+    for attack, change in BODY_ATTACKS.items():
+        answer = await post(world, change)
+        told = (attack, answer.status, answer.problem)
+        assert told == (attack, 403, "auth-invalid")
+
+
+async def test_content_type_twice(world: World) -> None:
+    # Refused where HTTP is parsed, before anything of ours sees it.
+    answer = await post(world, added("Content-Type", "text/html"))
+    assert (answer.status, answer.problem) == (400, "malformed")
+
+
+async def test_stripped_signature(world: World) -> None:
+    for path, method in ((GRANTS, "GET"), (PUSH, "POST"), ("/hsf/v1/nothing", "GET")):
+        answer = await world.send(method, path)
+        assert (answer.status, answer.problem) == (403, "auth-missing")
+
+
+async def test_body_altered_on_the_way(world: World) -> None:
+    headers = world.peer.headers("POST", PUSH, BODY)
+    answer = await world.send("POST", PUSH, headers, BODY.replace(b"0", b"1"))
+    assert (answer.status, answer.problem) == (403, "auth-invalid")
+
+
+async def test_body_and_digest_altered_on_the_way(world: World) -> None:
+    altered = BODY.replace(b"0", b"1")
+    headers = world.peer.headers("POST", PUSH, BODY)
+    headers["Content-Digest"] = encode_content_digest(altered)
+    answer = await world.send("POST", PUSH, headers, altered)
+    assert (answer.status, answer.problem) == (403, "unknown-peer")
+
+
+async def test_content_type_altered_on_the_way(world: World) -> None:
+    answer = await post(world, replaced("Content-Type", "plain", "html"))
+    assert (answer.status, answer.problem) == (403, "unknown-peer")
+
+
+async def test_signature_by_another_key(world: World) -> None:
+    claimed = f"{world.peer.name}#h1"
+    headers = world.stranger.headers("GET", GRANTS, key_id=claimed)
+    answer = await world.send("GET", GRANTS, headers)
+    assert (answer.status, answer.problem) == (403, "unknown-peer")
+
+
+async def test_public_key_used_as_hmac_secret(world: World) -> None:
+    headers = CIMultiDict(world.peer.headers("GET", GRANTS))
+    secret = world.peer.keyring.http.key.public_key
+    forged = hmac.new(secret, headers["Signature-Input"].encode(), hashlib.sha512)
+    headers["Signature"] = f"hsf=:{base64.b64encode(forged.digest()).decode()}:"
+    answer = await world.send("GET", GRANTS, headers)
+    assert (answer.status, answer.problem) == (403, "unknown-peer")
+
+
+async def test_request_meant_for_another_node(world: World) -> None:
+    headers = world.peer.headers("GET", GRANTS, authority="other.example")
+    for host in ({}, {"Host": "other.example"}):
+        answer = await world.send("GET", GRANTS, {**headers, **host})
+        assert (answer.status, answer.problem) == (403, "unknown-peer")
+
+
+async def test_the_host_field_is_not_asked(world: World) -> None:
+    signed = world.peer.headers("GET", GRANTS)
+    answer = await world.send("GET", GRANTS, {**signed, "Host": "other.example"})
+    assert answer.status == 200
+
+
+async def test_signature_moved_to_another_path(world: World) -> None:
+    headers = world.peer.headers("GET", "/hsf/v1/lists/ncii")
+    answer = await world.send("GET", GRANTS, headers)
+    assert (answer.status, answer.problem) == (403, "unknown-peer")
+
+
+async def test_signature_moved_to_another_method(world: World) -> None:
+    headers = world.peer.headers("GET", GRANTS)
+    answer = await world.send("HEAD", GRANTS, headers)
+    assert answer.status == 403
+
+
+async def test_head_is_signed_as_head(world: World) -> None:
+    answer = await world.ask(GRANTS, method="HEAD")
+    assert (answer.status, answer.body) == (200, b"")
+
+
+@pytest.mark.parametrize("seconds", [-301, -86_400, 61, 86_400])
+async def test_replay_outside_the_window(world: World, seconds: int) -> None:
+    headers = world.peer.headers("GET", GRANTS)
+    world.clock.now -= seconds
+    answer = await world.send("GET", GRANTS, headers)
+    assert (answer.status, answer.problem) == (403, "clock-skew")
+
+
+@pytest.mark.parametrize("seconds", [-300, 60])
+async def test_a_clock_that_is_a_little_off_is_no_attack(
+    world: World, seconds: int
+) -> None:
+    headers = world.peer.headers("GET", GRANTS)
+    world.clock.now -= seconds
+    assert (await world.send("GET", GRANTS, headers)).status == 200
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        f"{GRANTS}?all=1",
+        "/hsf/v1/%67rants",
+        "/hsf//v1/grants",
+        "//hsf/v1/grants",
+        "/.well-known/hsf?x=1",
+    ],
+)
+async def test_second_spelling_of_a_target(world: World, target: str) -> None:
+    headers = world.peer.headers("GET", GRANTS)
+    answer = await world.send("GET", target, headers)
+    assert (answer.status, answer.problem) == (400, "malformed")
+
+
+async def send_raw(world: World, raw: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", world.running.federation_port
+    )
+    writer.write(raw)
+    answer = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    return answer
+
+
+RAW_TARGETS = {
+    "method in lower case": ("get", GRANTS),
+    "empty query": ("GET", f"{GRANTS}?"),
+    "empty fragment": ("GET", f"{GRANTS}#"),
+    "whole URL": ("GET", f"http://other.example{GRANTS}"),
+    "dots": ("GET", f"/hsf/v1/x/..{GRANTS.removeprefix('/hsf/v1')}"),
+    "parameters": ("GET", f"{GRANTS};a=1"),
+    "backslash": ("GET", "/hsf/v1\\grants"),
+    "long": ("GET", "/hsf" * 300),
+}
+
+
+async def test_target_or_method_that_no_honest_sender_writes(world: World) -> None:
+    signed = world.peer.headers("GET", GRANTS)
+    lines = ["Host: x", "Connection: close", *(f"{k}: {v}" for k, v in signed.items())]
+    for case, (method, target) in RAW_TARGETS.items():
+        head = "\r\n".join([f"{method} {target} HTTP/1.1", *lines])
+        answer = await send_raw(world, f"{head}\r\n\r\n".encode())
+        assert b" 400 " in answer.splitlines()[0], case
+        assert b"hsf:malformed" in answer, case
+
+
+async def test_key_id_of_another_peer(world: World, tmp_path: Path) -> None:
+    other = make_sender(tmp_path, "alpha.example", world.settings, world.clock)
+    await world.pinned(other)
+    headers = other.headers("GET", GRANTS, key_id=f"{world.peer.name}#h1")
+    answer = await world.send("GET", GRANTS, headers)
+    assert (answer.status, answer.problem) == (403, "unknown-peer")
+    assert (await world.ask(GRANTS, sender=other)).status == 200
+
+
+async def refusals(world: World) -> dict[str, Answer]:
+    """Collect every refusal that depends on whether somebody is a peer."""
+    headers = world.peer.headers
+    stranger = world.stranger.headers
+    claimed = f"{world.peer.name}#h1"
+    answers = {
+        "stranger": await world.send("GET", GRANTS, stranger("GET", GRANTS)),
+        "forged": await world.send(
+            "GET", GRANTS, stranger("GET", GRANTS, key_id=claimed)
+        ),
+        "unknown key": await world.send(
+            "GET", GRANTS, headers("GET", GRANTS, key_id=f"{world.peer.name}#h9")
+        ),
+    }
+    database = world.running.foundation.database
+    peer = await database.read(lambda conn: peer_store.find_peer(conn, "beta.example"))
+    assert peer is not None
+    await database.write(
+        lambda conn: peer_store.set_peer_state(
+            conn, peer.peer_id, PeerState.QUARANTINED
+        )
+    )
+    answers["quarantine"] = await world.send("GET", GRANTS, headers("GET", GRANTS))
+    answers["forged in quarantine"] = await world.send(
+        "GET", GRANTS, stranger("GET", GRANTS, key_id=claimed)
+    )
+    return answers
+
+
+async def test_a_stranger_cannot_find_out_who_is_a_peer(world: World) -> None:
+    answers = await refusals(world)
+    told = {name: answer.said for name, answer in answers.items()}
+    assert {answer.problem for answer in answers.values()} == {"unknown-peer"}
+    assert all(said == told["stranger"] for said in told.values())
+
+
+async def test_a_stranger_cannot_find_out_who_is_a_peer_by_a_wrong_form(
+    world: World,
+) -> None:
+    told = []
+    for sender in (world.peer, world.stranger):
+        headers = CIMultiDict(sender.headers("GET", GRANTS))
+        headers.popone("Signature")
+        told.append((await world.send("GET", GRANTS, headers)).said)
+    assert told[0] == told[1]
+
+
+def test_the_key_that_stands_in_for_a_stranger_is_a_key_that_nobody_has() -> None:
+    verify_public_key(authentication._NOBODY)  # noqa: SLF001 -- see its comment
+
+
+def test_the_last_step_of_the_protocol_is_known_by_its_reason(
+    tmp_path: Path, world: World
+) -> None:
+    del tmp_path
+    headers = world.peer.headers("GET", GRANTS)
+    with pytest.raises(AuthInvalidError) as caught:
+        verify_request(
+            HttpRequest("GET", world.peer.authority, GRANTS),
+            headers,
+            public_key=world.stranger.keyring.http.key.public_key,
+            now=world.clock(),
+        )
+    assert caught.value.reason == authentication._NO_MATCH  # noqa: SLF001 -- ditto
+
+
+async def update(world: World, sender: Sender, *keys: HttpKey) -> None:
+    raw = sender.descriptor(*keys)
+    opened = open_descriptor(raw, sender.keyring.identity.key)
+    database = world.running.foundation.database
+    peer = await database.read(lambda conn: peer_store.find_peer(conn, sender.name))
+    assert peer is not None
+    await database.write(
+        lambda conn: peer_store.update_descriptor(
+            conn, peer.peer_id, raw, opened.version, opened.base
+        )
+    )
+
+
+async def test_rotated_key_and_key_taken_back(world: World) -> None:
+    assert (await world.ask(GRANTS)).status == 200
+    spare = HttpKey("h2", world.stranger.keyring.http.key.public_key)
+    old = HttpKey("h1", world.peer.keyring.http.key.public_key)
+    as_spare = world.stranger.headers("GET", GRANTS, key_id=f"{world.peer.name}#h2")
+    assert (await world.send("GET", GRANTS, as_spare)).status == 403
+    await update(world, world.peer, old, spare)
+    assert (await world.send("GET", GRANTS, as_spare)).status == 200
+    assert (await world.ask(GRANTS)).status == 200
+    await update(world, world.peer, spare)
+    assert (await world.send("GET", GRANTS, as_spare)).status == 200
+    assert (await world.ask(GRANTS)).problem == "unknown-peer"
+
+
+@pytest.mark.parametrize("path", [GRANTS, "/.well-known/hsf", "/hsf/v1/lists/ncii"])
+async def test_body_where_none_belongs(world: World, path: str) -> None:
+    headers = world.peer.headers("GET", path, b"x")
+    answer = await world.send("GET", path, headers, b"x")
+    assert (answer.status, answer.problem) == (400, "malformed")
+
+
+async def test_compressed_body(world: World) -> None:
+    headers = world.peer.headers("POST", PUSH, BODY)
+    for coding in ("gzip", "zstd", "identity"):
+        coded = {**headers, "Content-Encoding": coding}
+        answer = await world.send("POST", PUSH, coded, BODY)
+        assert (answer.status, answer.problem) == (415, "unsupported-media")
+
+
+async def test_oversized_body_that_says_so_is_not_read(world: World) -> None:
+    head = (
+        f"POST {PUSH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        f"Content-Length: {MAX_ADD_CHECKPOINT_BYTES + 1}\r\n\r\n"
+    )
+    answer = await send_raw(world, head.encode())
+    assert b" 413 " in answer.splitlines()[0]
+    assert b"hsf:too-large" in answer
+
+
+async def test_oversized_body_that_does_not_say_so_is_not_read_to_its_end(
+    world: World,
+) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 1
+            yield b"x" * 65_536
+
+    headers = world.peer.headers("POST", PUSH, BODY)
+    try:
+        answer = await world.send("POST", PUSH, headers, endless())
+        assert (answer.status, answer.problem) == (413, "too-large")
+    except OSError:
+        pass  # The node hung up while we were still sending.
+    assert sent < 1000
+
+
+async def test_slow_body(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authentication, "_BODY_SECONDS", 0.1)
+    head = (
+        f"POST {PUSH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        "Content-Length: 100\r\n\r\nold 0\n"
+    )
+    answer = await send_raw(world, head.encode())
+    assert b" 408 " in answer.splitlines()[0]
+    assert b"hsf:slow-body" in answer
+
+
+async def test_broken_chunks(world: World) -> None:
+    head = (
+        f"POST {PUSH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        "Transfer-Encoding: chunked\r\n\r\nzz\r\n"
+    )
+    answer = await send_raw(world, head.encode())
+    assert b" 400 " in answer.splitlines()[0]
+    assert b"hsf:malformed" in answer
+
+
+def test_a_caller_has_its_places_and_no_more() -> None:
+    limit = authentication.ConcurrencyLimit(16)
+    for caller in range(2):
+        with pytest.raises(RateLimitedError):
+            enter_many(limit, caller, 17)
+        enter_many(limit, caller, 16)
+    assert not limit._under_way  # noqa: SLF001 -- nothing may be left behind
+
+
+def enter_many(
+    limit: authentication.ConcurrencyLimit, caller: object, count: int
+) -> None:
+    if count:
+        with limit.enter(caller):
+            enter_many(limit, caller, count - 1)

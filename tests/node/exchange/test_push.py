@@ -1,0 +1,422 @@
+"""Pushing: peers hear of news, and what they sign for it is checked and kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from aiohttp import web
+
+from hashlight_node.exchange.errors import UnknownListError
+from hashlight_node.model import Acknowledgement, Delivery, Peer
+from hashlight_node.peers.errors import PeerMisbehavedError, PeerRefusedError
+from hashlight_node.store import deliveries
+from hashlight_protocol import (
+    COSIGNATURE,
+    Ed25519Signer,
+    Reason,
+    append_signatures,
+    cosign,
+    parse_add_checkpoint,
+    parse_note,
+    sign_checkpoint,
+    unverified_origin,
+    verify_consistency,
+    verify_cosignature,
+)
+from support.exchange_node import ExchangeNode
+from support.log_simulator import LogSimulator
+from support.made_records import indicators
+from support.peer_simulator import PeerSimulator
+
+ORIGIN = "alpha.example/hsf/v1/log/ours/1"
+Pair = tuple[ExchangeNode, PeerSimulator]
+
+
+@pytest.fixture
+async def granting(alpha: ExchangeNode, shield: PeerSimulator) -> Pair:
+    await alpha.peering.add_peer(shield.base, shield.vkey)
+    await alpha.publisher.create_list("ours", {})
+    await alpha.peering.grant("shield.example", "ours")
+    shield.asked.clear()
+    return alpha, shield
+
+
+def conflict(size: int) -> web.Response:
+    return web.Response(
+        status=409,
+        body=f"{size}\n".encode(),
+        headers={"Content-Type": "text/x.tlog.size"},
+    )
+
+
+async def checkpoint_of(alpha: ExchangeNode) -> bytes:
+    note = (await alpha.log(ORIGIN)).checkpoint
+    assert note is not None
+    return note
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError
+
+
+async def peer_of(alpha: ExchangeNode) -> Peer:
+    return await alpha.peer("shield.example")
+
+
+async def test_a_push_is_a_signed_and_timed_delivery(granting: Pair) -> None:
+    alpha, shield = granting
+    await alpha.publisher.publish("ours", indicators(5))
+
+    done = await alpha.pusher.push(ORIGIN)
+
+    assert done == [Delivery(ORIGIN, "shield.example", 6, alpha.clock.now)]
+    stored = await alpha.read(lambda conn: deliveries.list_deliveries(conn, None))
+    assert stored == done
+    request = parse_add_checkpoint(shield.pushed[0])
+    assert (request.old_size, request.proof) == (0, ())
+    assert request.note == await checkpoint_of(alpha)
+
+
+async def test_the_next_push_proves_that_the_log_only_grew(granting: Pair) -> None:
+    alpha, shield = granting
+    await alpha.publisher.publish("ours", indicators(5))
+    await alpha.pusher.push(ORIGIN)
+    before = await alpha.log(ORIGIN)
+    await alpha.publisher.publish("ours", indicators(300, first=5))
+    await alpha.pusher.push(ORIGIN)
+    after = await alpha.log(ORIGIN)
+    request = parse_add_checkpoint(shield.pushed[1])
+    verify_consistency(
+        request.proof,
+        old_size=before.tree_size,
+        old_root=before.root_hash,
+        new_size=after.tree_size,
+        new_root=after.root_hash,
+    )
+
+
+async def test_a_peer_that_knows_another_size_gets_the_proof_from_there(
+    granting: Pair,
+) -> None:
+    alpha, shield = granting
+    await alpha.publisher.publish("ours", indicators(5))
+    asked: list[int] = []
+
+    async def act(request: web.Request) -> web.Response:
+        submitted = parse_add_checkpoint(await request.read())
+        asked.append(submitted.old_size)
+        if submitted.old_size != 3:
+            return conflict(3)
+        line = cosign(submitted.note, shield.witness, now=alpha.clock())
+        return web.Response(body=line)
+
+    shield.play("add-checkpoint", act)
+    assert len(await alpha.pusher.push(ORIGIN)) == 1
+    assert asked == [0, 3]
+
+
+async def test_a_peer_that_never_agrees_is_tried_later(granting: Pair) -> None:
+    alpha, shield = granting
+    await alpha.publisher.publish("ours", indicators(5))
+    sizes = iter([1, 2, 3, 4])
+
+    async def act(_: web.Request) -> web.Response:
+        return conflict(next(sizes))
+
+    shield.play("add-checkpoint", act)
+    assert await alpha.pusher.push(ORIGIN) == []
+    assert shield.kinds_asked().count("add-checkpoint") == 2
+
+
+async def test_a_peer_that_claims_to_know_more_than_we_have_is_noted(
+    granting: Pair,
+) -> None:
+    """It lies, or we were restored from an old backup: an operator must look."""
+    alpha, shield = granting
+
+    async def act(_: web.Request) -> web.Response:
+        return conflict(1_000)
+
+    shield.play("add-checkpoint", act)
+    assert await alpha.pusher.push(ORIGIN) == []
+    (evidence,) = await alpha.evidence()
+    assert (evidence.code, evidence.payload) == ("rollback", b"1000")
+
+
+@pytest.mark.parametrize(
+    "lie", ["nothing", "stranger", "garbage", "old-note", "damaged"]
+)
+async def test_a_cosignature_that_does_not_hold_is_no_delivery(
+    granting: Pair, lie: str
+) -> None:
+    alpha, shield = granting
+    old = await checkpoint_of(alpha)
+    await alpha.publisher.publish("ours", indicators(5))
+    new = await checkpoint_of(alpha)
+    stranger = Ed25519Signer("shield.example/hsf/v1/witness", COSIGNATURE, bytes(32))
+    line = cosign(new, shield.witness, now=alpha.clock())
+    lines = {
+        "nothing": b"",
+        "stranger": cosign(new, stranger, now=1),
+        "garbage": b"\xffgarbage",
+        "old-note": cosign(old, shield.witness, now=1),
+        "damaged": line[:-6] + (b"A" if line[-6:-5] != b"A" else b"B") + line[-5:],
+    }[lie]
+    shield.tamper_body("add-checkpoint", lambda _: lines)
+    assert await alpha.pusher.push(ORIGIN) == []
+    stored = await alpha.read(lambda conn: deliveries.list_deliveries(conn, None))
+    assert stored == []
+    assert len(await alpha.evidence()) == 1
+
+
+async def test_other_signatures_beside_the_cosignature_are_ignored(
+    granting: Pair,
+) -> None:
+    alpha, shield = granting
+    other = Ed25519Signer("x.example/hsf/v1/witness", COSIGNATURE, bytes(32))
+    note = await checkpoint_of(alpha)
+    extra = cosign(note, other, now=1)
+    shield.tamper_body("add-checkpoint", lambda line: extra + line)
+    assert len(await alpha.pusher.push(ORIGIN)) == 1
+
+
+async def test_only_peers_with_a_grant_are_told(
+    granting: Pair, beta: PeerSimulator
+) -> None:
+    alpha, shield = granting
+    await alpha.peering.add_peer(beta.base, beta.vkey)
+    await alpha.pusher.push(ORIGIN)
+    assert len(shield.pushed) == 1
+    assert beta.pushed == []
+    await alpha.peering.grant("beta.example", "ours")
+    await alpha.peering.quarantine("shield.example")
+    await alpha.pusher.push(ORIGIN)
+    assert (len(shield.pushed), len(beta.pushed)) == (1, 1)
+
+
+async def test_a_slow_peer_does_not_hold_up_the_others(
+    granting: Pair, beta: PeerSimulator
+) -> None:
+    alpha, shield = granting
+    await alpha.peering.add_peer(beta.base, beta.vkey)
+    await alpha.peering.grant("beta.example", "ours")
+    release = asyncio.Event()
+
+    async def act(_: web.Request) -> web.Response:
+        await release.wait()
+        return web.Response(status=503)
+
+    shield.play("add-checkpoint", act)
+    pushing = asyncio.create_task(alpha.pusher.push(ORIGIN))
+    await until(lambda: bool(beta.pushed))
+    assert not pushing.done()
+    release.set()
+    (delivery,) = await pushing
+    assert delivery.peer_name == "beta.example"
+
+
+async def test_an_unreachable_peer_is_tried_again_later_and_not_at_once(
+    granting: Pair,
+) -> None:
+    alpha, shield = granting
+
+    async def act(_: web.Request) -> web.Response:
+        return web.Response(status=503)
+
+    shield.play("add-checkpoint", act)
+    await alpha.notices.pushes.take()
+    assert await alpha.pusher.push(ORIGIN) == []
+    shield.honest()
+    assert await alpha.pusher.push(ORIGIN) == []
+    assert shield.kinds_asked().count("add-checkpoint") == 1
+
+    assert await asyncio.wait_for(alpha.notices.pushes.take(), timeout=5) == ORIGIN
+    alpha.clock.advance(1)
+    assert len(await alpha.pusher.push(ORIGIN)) == 1
+
+
+async def test_a_push_repeated_for_others_does_not_bother_who_has_seen_it(
+    granting: Pair,
+) -> None:
+    alpha, shield = granting
+    await alpha.pusher.push(ORIGIN)
+    await alpha.pusher.push(ORIGIN)
+    assert len(shield.pushed) == 1
+    alpha.clock.advance(3600)
+    (delivery,) = await alpha.pusher.push(ORIGIN)
+    assert delivery.cosigned_at == alpha.clock.now
+
+
+async def test_a_sweep_pushes_what_was_missed_only(granting: Pair) -> None:
+    alpha, shield = granting
+    await alpha.pusher.sweep()
+    assert len(shield.pushed) == 1
+    alpha.clock.advance(3600)
+    await alpha.pusher.sweep()
+    assert len(shield.pushed) == 1
+    await alpha.publisher.publish("ours", indicators(1))
+    await alpha.pusher.sweep()
+    assert len(shield.pushed) == 2
+
+
+async def test_only_our_own_logs_are_pushed(granting: Pair) -> None:
+    alpha, _ = granting
+    with pytest.raises(UnknownListError):
+        await alpha.pusher.push("shield.example/hsf/v1/log/ncii/1")
+
+
+async def test_an_acknowledgement_is_checked_and_kept(granting: Pair) -> None:
+    alpha, shield = granting
+    await alpha.publisher.publish("ours", indicators(5))
+    shield.acknowledge(await checkpoint_of(alpha))
+    found = await alpha.pusher.collect_acknowledgement(
+        ORIGIN, await peer_of(alpha), wait_seconds=0
+    )
+    assert found is not None
+    assert (found.tree_size, found.acknowledged_at) == (6, alpha.clock.now)
+    assert verify_cosignature(found.note, shield.mirror.key) == alpha.clock.now
+    log = await alpha.log(ORIGIN)
+    stored = await alpha.read(
+        lambda conn: deliveries.list_acknowledgements(conn, log.log_id)
+    )
+    assert stored == [found]
+    again = await alpha.pusher.collect_acknowledgement(
+        ORIGIN, await peer_of(alpha), wait_seconds=0
+    )
+    assert again is None
+
+
+async def test_the_acknowledgement_follows_the_push_by_itself(granting: Pair) -> None:
+    alpha, shield = granting
+    await alpha.publisher.publish("ours", indicators(5))
+    shield.acknowledge(await checkpoint_of(alpha))
+    await alpha.pusher.push(ORIGIN)
+    log = await alpha.log(ORIGIN)
+    found: list[Acknowledgement] = []
+    for _ in range(300):
+        found = await alpha.read(
+            lambda conn: deliveries.list_acknowledgements(conn, log.log_id)
+        )
+        if found:
+            break
+        await asyncio.sleep(0.01)
+    assert [one.tree_size for one in found] == [6]
+
+
+@pytest.mark.parametrize(
+    "lie", ["another-root", "not-mirror", "stranger", "other-log", "garbage"]
+)
+async def test_an_acknowledgement_that_does_not_hold_is_not_kept(
+    granting: Pair, lie: str
+) -> None:
+    alpha, shield = granting
+    await alpha.publisher.publish("ours", indicators(5))
+    note = await checkpoint_of(alpha)
+    other = LogSimulator("alpha.example/hsf/v1/log/other/1")
+    stranger = Ed25519Signer("shield.example/hsf/v1/mirror", COSIGNATURE, bytes(32))
+    fork = LogSimulator(ORIGIN)
+    fork.publish(indicators(5))
+    forked = sign_checkpoint(fork.checkpoint(), [alpha.keyring.log(ORIGIN)])
+    shield.acknowledge(note)
+    lies = {
+        "another-root": append_signatures(forked, cosign(forked, shield.mirror, now=1)),
+        "not-mirror": append_signatures(note, cosign(note, shield.witness, now=1)),
+        "stranger": append_signatures(note, cosign(note, stranger, now=1)),
+        "other-log": append_signatures(
+            other.note(), cosign(other.note(), shield.mirror, now=1)
+        ),
+        "garbage": b"garbage",
+    }
+    shield.tamper_body("mirror", lambda _: lies[lie])
+    with pytest.raises(PeerMisbehavedError):
+        await alpha.pusher.collect_acknowledgement(
+            ORIGIN, await peer_of(alpha), wait_seconds=0
+        )
+    log = await alpha.log(ORIGIN)
+    stored = await alpha.read(
+        lambda conn: deliveries.list_acknowledgements(conn, log.log_id)
+    )
+    assert stored == []
+
+
+async def test_an_acknowledgement_of_more_than_we_have_is_refused(
+    granting: Pair,
+) -> None:
+    """We signed it and have it no more: this store was restored from an old backup."""
+    alpha, shield = granting
+    fork = LogSimulator(ORIGIN)
+    fork.publish(indicators(50))
+    forked = sign_checkpoint(fork.checkpoint(), [alpha.keyring.log(ORIGIN)])
+    shield.acknowledge(forked)
+    with pytest.raises(PeerMisbehavedError, match="went back"):
+        await alpha.pusher.collect_acknowledgement(
+            ORIGIN, await peer_of(alpha), wait_seconds=0
+        )
+
+
+async def test_signatures_of_strangers_are_not_kept_with_an_acknowledgement(
+    granting: Pair,
+) -> None:
+    alpha, shield = granting
+    note = await checkpoint_of(alpha)
+    other = Ed25519Signer("x.example/hsf/v1/witness", COSIGNATURE, bytes(32))
+    shield.acknowledge(append_signatures(note, cosign(note, other, now=1)))
+    found = await alpha.pusher.collect_acknowledgement(
+        ORIGIN, await peer_of(alpha), wait_seconds=0
+    )
+    assert found is not None
+    names = [one.name for one in parse_note(found.note).signatures]
+    assert names == [ORIGIN, "shield.example/hsf/v1/mirror"]
+
+
+async def test_a_peer_that_does_not_copy_the_log_acknowledges_nothing(
+    granting: Pair,
+) -> None:
+    alpha, _ = granting
+    with pytest.raises(PeerRefusedError):
+        await alpha.pusher.collect_acknowledgement(
+            ORIGIN, await peer_of(alpha), wait_seconds=0
+        )
+
+
+async def test_an_erasure_report_names_who_confirmed_and_who_did_not(
+    granting: Pair, beta: PeerSimulator
+) -> None:
+    alpha, shield = granting
+    await alpha.peering.add_peer(beta.base, beta.vkey)
+    await alpha.peering.grant("beta.example", "ours")
+    (ref,) = await alpha.publisher.publish("ours", indicators(1))
+    before = await alpha.inspect.erasure(ref)
+    assert (before.erased_by, before.peers) == (None, ())
+
+    shield.acknowledge(await checkpoint_of(alpha))
+    await alpha.pusher.collect_acknowledgement(
+        ORIGIN, await peer_of(alpha), wait_seconds=0
+    )
+    erased = await alpha.publisher.withdraw(ref, "erase", Reason.WITHDRAWN)
+    report = await alpha.inspect.erasure(ref)
+    assert report.erased_by == erased.leaf_index
+    assert report.erased_at == alpha.clock.now
+    assert [(one.peer_name, one.acknowledgement) for one in report.peers] == [
+        ("beta.example", None),
+        ("shield.example", None),
+    ]
+
+    alpha.clock.advance(10)
+    shield.acknowledge(await checkpoint_of(alpha))
+    await alpha.pusher.collect_acknowledgement(
+        ORIGIN, await peer_of(alpha), wait_seconds=0
+    )
+    await alpha.peering.revoke("shield.example", "ours")
+    missing, confirmed = (await alpha.inspect.erasure(ref)).peers
+    assert missing.acknowledgement is None
+    assert not confirmed.granted
+    assert confirmed.acknowledgement is not None
+    assert confirmed.acknowledgement.acknowledged_at == alpha.clock.now
+    assert unverified_origin(confirmed.acknowledgement.note) == ORIGIN

@@ -1,0 +1,249 @@
+"""Witnessing: consistent checkpoints are cosigned, forks are kept as evidence."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from dataclasses import replace
+
+import pytest
+
+from hashlight_node.exchange.errors import UnknownLogError
+from hashlight_node.model import FollowState, LogState, Peer
+from hashlight_node.peers.errors import PeerUnavailableError
+from hashlight_node.store import deliveries
+from hashlight_protocol import (
+    BadProofError,
+    BadSignatureError,
+    ConflictError,
+    Ed25519Signer,
+    KnownHead,
+    MalformedError,
+    SplitViewError,
+    UnknownKeyError,
+    append_signatures,
+    cosign,
+    parse_note,
+    verify_cosignature,
+)
+from support.exchange_node import ExchangeNode
+from support.log_simulator import LogSimulator
+from support.made_records import indicator, indicators
+from support.peer_simulator import PeerSimulator
+
+Pair = tuple[ExchangeNode, PeerSimulator]
+
+
+def submission(log: LogSimulator, old_size: int, size: int | None = None) -> bytes:
+    new_size = log.size if size is None else size
+    proof = log.proof(old_size, new_size)
+    lines = [f"old {old_size}", *(base64.b64encode(one).decode() for one in proof)]
+    return "\n".join(lines).encode() + b"\n\n" + log.note(new_size)
+
+
+async def peer_of(node: ExchangeNode) -> Peer:
+    return await node.peer("shield.example")
+
+
+async def head_of(node: ExchangeNode, log: LogSimulator) -> KnownHead | None:
+    return await node.read(lambda conn: deliveries.known_head(conn, log.origin))
+
+
+async def test_a_first_checkpoint_is_cosigned_and_remembered(following: Pair) -> None:
+    alpha, shield = following
+    log = shield.logs["ncii"]
+    log.publish(indicators(3))
+
+    line = await alpha.witness.add_checkpoint(await peer_of(alpha), submission(log, 0))
+
+    note = append_signatures(log.note(), line)
+    assert verify_cosignature(note, alpha.keyring.witness.key) == alpha.clock.now
+    assert await head_of(alpha, log) == KnownHead(4, log.root())
+
+
+async def test_growth_is_cosigned_and_the_follower_is_told(following: Pair) -> None:
+    alpha, shield = following
+    log = shield.logs["ncii"]
+    peer = await peer_of(alpha)
+    await alpha.notices.syncs.take()
+    await alpha.witness.add_checkpoint(peer, submission(log, 0))
+    log.publish(indicators(3))
+    await alpha.witness.add_checkpoint(peer, submission(log, 1))
+    assert await alpha.notices.syncs.take() == ("shield.example", "ncii")
+    assert await head_of(alpha, log) == KnownHead(4, log.root())
+
+
+async def test_a_list_that_is_not_followed_is_witnessed_without_a_notice(
+    following: Pair,
+) -> None:
+    alpha, shield = following
+    await alpha.notices.syncs.take()
+    other = shield.create_list("other")
+    await alpha.witness.add_checkpoint(await peer_of(alpha), submission(other, 0))
+    assert len(alpha.notices.syncs) == 0
+    assert await head_of(alpha, other) == KnownHead(1, other.root())
+
+
+async def test_the_same_checkpoint_again_gets_a_fresh_cosignature(
+    following: Pair,
+) -> None:
+    alpha, shield = following
+    log = shield.logs["ncii"]
+    peer = await peer_of(alpha)
+    await alpha.witness.add_checkpoint(peer, submission(log, 0))
+    alpha.clock.advance(3600)
+    line = await alpha.witness.add_checkpoint(peer, submission(log, 1))
+    note = append_signatures(log.note(), line)
+    assert verify_cosignature(note, alpha.keyring.witness.key) == alpha.clock.now
+
+
+async def test_another_old_size_is_a_conflict_that_names_ours(following: Pair) -> None:
+    alpha, shield = following
+    log = shield.logs["ncii"]
+    peer = await peer_of(alpha)
+    await alpha.witness.add_checkpoint(peer, submission(log, 0))
+    log.publish(indicators(3))
+    with pytest.raises(ConflictError) as caught:
+        await alpha.witness.add_checkpoint(peer, submission(log, 0))
+    assert caught.value.known_size == 1
+
+
+async def test_of_two_racing_checkpoints_one_wins(following: Pair) -> None:
+    alpha, shield = following
+    log = shield.logs["ncii"]
+    peer = await peer_of(alpha)
+    await alpha.witness.add_checkpoint(peer, submission(log, 0))
+    log.publish(indicators(20))
+    racing = [
+        alpha.witness.add_checkpoint(peer, submission(log, 1, size))
+        for size in range(2, 22)
+    ]
+    outcomes = await asyncio.gather(*racing, return_exceptions=True)
+    assert sum(isinstance(outcome, bytes) for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, ConflictError) for outcome in outcomes) == 19
+
+
+async def test_a_fork_is_kept_as_evidence_and_quarantines_the_list(
+    following: Pair,
+) -> None:
+    alpha, shield = following
+    log = shield.logs["ncii"]
+    log.publish(indicators(2))
+    await alpha.follower.sync("shield.example", "ncii")
+    fork = LogSimulator(log.origin)
+    fork.signer = log.signer
+    fork.publish([indicator(8), indicator(9)])
+
+    with pytest.raises(SplitViewError):
+        await alpha.witness.add_checkpoint(await peer_of(alpha), submission(fork, 3))
+
+    (evidence,) = await alpha.evidence()
+    assert (evidence.code, evidence.list_name) == ("split-view", "ncii")
+    assert parse_note(fork.note()).text in evidence.payload
+    assert parse_note(log.note()).text in evidence.payload
+    follow = await alpha.follow("shield.example", "ncii")
+    assert follow.state is FollowState.QUARANTINED
+    assert (await alpha.log(log.origin)).state is LogState.QUARANTINED
+    assert await alpha.matches(0) == 1
+    assert await head_of(alpha, log) == KnownHead(3, log.root())
+
+
+async def test_a_proof_that_does_not_link_is_refused(following: Pair) -> None:
+    alpha, shield = following
+    log = shield.logs["ncii"]
+    peer = await peer_of(alpha)
+    log.publish(indicators(2))
+    await alpha.witness.add_checkpoint(peer, submission(log, 0))
+    fork = LogSimulator(log.origin)
+    fork.signer = log.signer
+    fork.publish(indicators(9, first=50))
+    with pytest.raises(BadProofError):
+        await alpha.witness.add_checkpoint(peer, submission(fork, 3))
+    assert await head_of(alpha, log) == KnownHead(3, log.root())
+
+
+async def test_a_stranger_s_signature_is_refused(following: Pair) -> None:
+    alpha, shield = following
+    log = LogSimulator(shield.logs["ncii"].origin)
+    with pytest.raises(UnknownKeyError):
+        await alpha.witness.add_checkpoint(await peer_of(alpha), submission(log, 0))
+    assert shield.kinds_asked().count("list-note") == 2
+    assert await head_of(alpha, log) is None
+
+
+async def test_a_damaged_signature_is_refused(following: Pair) -> None:
+    alpha, shield = following
+    raw = submission(shield.logs["ncii"], 0)
+    end = raw.rindex(b"\n")
+    changed = raw[: end - 20] + (b"A" if raw[end - 20 : end - 19] != b"A" else b"B")
+    with pytest.raises(BadSignatureError):
+        await alpha.witness.add_checkpoint(
+            await peer_of(alpha), changed + raw[end - 19 :]
+        )
+
+
+async def test_a_new_key_is_learned_from_the_list_note(following: Pair) -> None:
+    alpha, shield = following
+    log = shield.logs["ncii"]
+    peer = await peer_of(alpha)
+    await alpha.witness.add_checkpoint(peer, submission(log, 0))
+    log.signer = LogSimulator(log.origin).signer
+    shield.list_versions["ncii"] = 2
+    log.publish(indicators(1))
+    await alpha.witness.add_checkpoint(peer, submission(log, 1))
+    assert await head_of(alpha, log) == KnownHead(2, log.root())
+
+
+async def test_peers_announce_their_own_logs_only(
+    following: Pair, beta: PeerSimulator
+) -> None:
+    alpha, shield = following
+    await alpha.peering.add_peer(beta.base, beta.vkey)
+    other = await alpha.peer("beta.example")
+    with pytest.raises(UnknownLogError):
+        await alpha.witness.add_checkpoint(other, submission(shield.logs["ncii"], 0))
+
+
+async def test_a_log_that_its_list_note_does_not_name_is_unknown(
+    following: Pair,
+) -> None:
+    alpha, _ = following
+    for origin in (
+        "shield.example/hsf/v1/log/ncii/2",
+        "shield.example/hsf/v1/log/nothing/1",
+    ):
+        with pytest.raises(UnknownLogError):
+            await alpha.witness.add_checkpoint(
+                await peer_of(alpha), submission(LogSimulator(origin), 0)
+            )
+
+
+@pytest.mark.parametrize("raw", [b"", b"old 0\n\n", b"old x\n\nnote", b"\xff" * 10])
+async def test_anything_else_is_malformed(following: Pair, raw: bytes) -> None:
+    alpha, _ = following
+    with pytest.raises(MalformedError):
+        await alpha.witness.add_checkpoint(await peer_of(alpha), raw)
+
+
+async def test_an_unreachable_origin_is_told_to_try_again(following: Pair) -> None:
+    alpha, shield = following
+    peer = await peer_of(alpha)
+    raw = submission(shield.logs["ncii"], 0)
+    gone = PeerSimulator("shield.example", alpha.clock)
+    async with gone.running():
+        base = gone.base
+    moved = replace(peer, base=base)
+    with pytest.raises(PeerUnavailableError):
+        await alpha.witness.add_checkpoint(moved, raw)
+
+
+async def test_other_signatures_on_the_note_are_not_kept(following: Pair) -> None:
+    alpha, shield = following
+    log = shield.logs["ncii"]
+    stranger = Ed25519Signer("x.example/hsf/v1/witness", 0x04, bytes(32))
+    note = append_signatures(log.note(), cosign(log.note(), stranger, now=5))
+    await alpha.witness.add_checkpoint(await peer_of(alpha), b"old 0\n\n" + note)
+    kept = await alpha.read(lambda conn: deliveries.read_witnessed(conn, log.origin))
+    assert kept is not None
+    names = [signature.name for signature in parse_note(kept).signatures]
+    assert names == [log.origin, "alpha.example/hsf/v1/witness"]
