@@ -97,7 +97,7 @@ class Log:
     Attributes:
         tree_size: Entries stored and applied, each verified.
         root_hash: Root of the tree of that size, 32 bytes.
-        checkpoint: Newest signed note whose whole tree is stored, or None before the first.
+        checkpoint: Newest signed note whose whole tree is stored, None at first.
         checkpoint_size: Its tree size; at most `tree_size`.
         mirror_checkpoint: `checkpoint` with our mirror cosignature (followed logs).
         error: Why a quarantined log is quarantined.
@@ -220,7 +220,7 @@ class StoredOpinion:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A peer's witness cosignature over our log: it has seen this size, at this time."""
+    """A peer has seen our log at this size and time, by its witness cosignature."""
 
     origin: str
     peer_name: str

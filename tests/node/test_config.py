@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import tomllib
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -52,21 +51,6 @@ def settings_of(model: type[BaseModel]) -> list[str]:
         section = cast("type[BaseModel]", field.annotation)
         names += [f"{name}.{key}" for key in section.model_fields]
     return names
-
-
-def test_the_example_has_every_setting_and_only_the_defaults() -> None:
-    data = tomllib.loads(EXAMPLE.read_text(encoding="utf-8"))
-    written = [f"{section}.{key}" for section, table in data.items() for key in table]
-    assert written == settings_of(Settings)
-    node = data["node"]
-    assert Settings.model_validate(data) == Settings.model_validate({"node": node})
-
-
-def test_the_example_explains_every_setting() -> None:
-    lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
-    for before, line in pairwise(lines):
-        if line and not line.startswith(("#", "[")):
-            assert before.startswith("#"), f"{line} has no comment"
 
 
 def test_the_example_shows_every_condition_of_a_rule_and_the_rule_is_valid() -> None:

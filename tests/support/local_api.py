@@ -12,13 +12,13 @@ from urllib.parse import quote
 import aiohttp
 import jsonschema_rs
 import orjson
-from hashlight_protocol import Ref, encode_ref
 from yarl import URL
 
 from hashlight_node.api.local import generate_secret, hash_secret
 from hashlight_node.app import RunningNode, start_node
 from hashlight_node.model import Scope
 from hashlight_node.store import tokens
+from hashlight_protocol import Ref, encode_ref
 
 from .clock import ManualClock
 from .nodes import make_settings
@@ -81,12 +81,14 @@ class Contract:
 
     def check(self, method: str, path: str, reply: Reply) -> None:
         """Hold an answer to what the document says about it."""
-        for known_method, pattern, responses in self._routes:
-            if known_method == method and pattern.fullmatch(path):
-                break
-        else:
+        found = [
+            responses
+            for known_method, pattern, responses in self._routes
+            if known_method == method and pattern.fullmatch(path)
+        ]
+        if not found:
             return
-        described = responses.get(str(reply.status), responses["default"])
+        described = found[0].get(str(reply.status), found[0]["default"])
         content = described.get("content", {})
         if not content:
             assert reply.content == b""

@@ -23,8 +23,10 @@ from hashlight_protocol import (
     Ed25519Signer,
     EntryBundleId,
     HttpKey,
+    KnownHead,
     ListNote,
     LogInfo,
+    LogState,
     TileId,
     append_signatures,
     cosign,
@@ -85,6 +87,7 @@ class PeerSimulator:
         self.mirror = self._cosigner("mirror")
         self.logs: dict[str, LogSimulator] = {}
         self.list_versions: dict[str, int] = {}
+        self.abandoned: dict[str, KnownHead] = {}
         self.mirrored: dict[str, bytes] = {}
         self.pushed: list[bytes] = []
         self.asked: list[tuple[str, str]] = []
@@ -145,6 +148,8 @@ class PeerSimulator:
 
     def list_note(self, name: str) -> bytes:
         log = self.logs[name]
+        final = self.abandoned.get(name)
+        state: LogState = "active" if final is None else "abandoned"
         return sign_list_note(
             ListNote(
                 id=log.list_id,
@@ -152,7 +157,7 @@ class PeerSimulator:
                 list_name=name,
                 version=self.list_versions[name],
                 meta={},
-                logs=(LogInfo(log.origin, (log.signer.key,), "active", None),),
+                logs=(LogInfo(log.origin, (log.signer.key,), state, final),),
             ),
             self.identity,
         )
@@ -224,6 +229,8 @@ class PeerSimulator:
     def _resource(self, log: LogSimulator, name: str) -> Answer:
         if name == "checkpoint":
             return Answer("checkpoint", log.note())
+        if name.startswith("receipt/"):
+            return NOT_FOUND
         match parse_tile_path(name):
             case TileId(level, index, width):
                 return Answer("tile", log.tile(level, index, width))

@@ -41,9 +41,7 @@ class RunningCompany:
         return encode_vkey(self.node.foundation.keyring.identity.key)
 
     async def pin(self, other: RunningCompany) -> None:
-        await self.node.use_cases.peering.add_peer(
-            other.settings.node.base, other.vkey
-        )
+        await self.node.use_cases.peering.add_peer(other.settings.node.base, other.vkey)
 
     async def matches(self, number: int) -> int:
         """Count the live records that assert the MD5 of record `number`."""
@@ -71,7 +69,9 @@ async def start_company(directory: Path, name: str) -> RunningCompany:
     return company
 
 
-async def connect(origin: RunningCompany, follower: RunningCompany, list_name: str) -> None:
+async def connect(
+    origin: RunningCompany, follower: RunningCompany, list_name: str
+) -> None:
     """Do what two operators do so that one copies a list of the other."""
     await origin.pin(follower)
     await follower.pin(origin)

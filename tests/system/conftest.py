@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,13 +11,13 @@ from hashlight_node.demo.company import Company, make_company
 from support.companies import MakeCompany, cli, introduce
 
 
-@pytest.fixture
-def make_running(tmp_path: Path) -> Iterator[MakeCompany]:
-    """Make companies that run until the test ends."""
+@pytest.fixture(scope="module")
+def make_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeCompany]:
+    """Make companies that run until the module's tests have ended."""
     made: list[Company] = []
 
     def make(name: str) -> Company:
-        company = make_company(tmp_path, name)
+        company = make_company(tmp_path_factory.mktemp("company"), name)
         made.append(company)
         company.start()
         return company
@@ -27,7 +27,7 @@ def make_running(tmp_path: Path) -> Iterator[MakeCompany]:
         company.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pair(make_running: MakeCompany) -> tuple[Company, Company]:
     """Give a hotline and a platform that follows its list `ncii`."""
     hotline, platform = make_running("shield.example"), make_running("beta.example")
@@ -36,3 +36,9 @@ def pair(make_running: MakeCompany) -> tuple[Company, Company]:
     cli(hotline, "grant", platform.name, "ncii")
     cli(platform, "follow", hotline.name, "ncii")
     return hotline, platform
+
+
+@pytest.fixture
+def md5() -> str:
+    """Give a signal that no other test publishes."""
+    return f"md5:{secrets.token_hex(16)}"

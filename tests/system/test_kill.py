@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from hashlight_node.demo.company import Company
+from hashlight_node.local_client import Json
 from support.companies import cli, head, matches_of_all, until
 
 KILLS = 20
@@ -39,19 +41,23 @@ def test_twenty_kills_lose_no_acknowledged_record(
         victim = chance.choice(pair)
         victim.kill()
         victim.start()
-        assert importing.wait(120) == 0
+        _, said = importing.communicate(timeout=120)
+        assert importing.returncode == 0, said.decode()
     expected = len(rows) + 1
     for company in pair:
-        until(lambda at=company: head(at, ORIGIN)[0] == expected, seconds=60)
+        _until_size(company, expected)
     assert head(pair[0], ORIGIN) == head(pair[1], ORIGIN)
     signals = [part for row in rows for part in _signals(row)]
     for company in pair:
         for start in range(0, len(signals), 1000):
-            found = matches_of_all(company, signals[start : start + 1000])
-            # One match each: nothing is lost, and nothing is there twice.
-            assert all(
-                len(match) == 1 and len(match[0]["records"]) == 1 for match in found
-            )  # type: ignore[arg-type]
+            for found in matches_of_all(company, signals[start : start + 1000]):
+                # Nothing is lost, and nothing is there twice.
+                (match,) = found
+                assert len(cast("list[Json]", match["records"])) == 1
+
+
+def _until_size(company: Company, size: int) -> None:
+    until(lambda: head(company, ORIGIN)[0] == size, seconds=60)
 
 
 def test_an_import_that_is_run_again_publishes_nothing_twice(
@@ -62,11 +68,12 @@ def test_an_import_that_is_run_again_publishes_nothing_twice(
     chance = random.Random(7)  # noqa: S311  any rows will do
     body = "".join(_row(chance) for _ in range(1500)) + "not-hex,\n"
     file.write_text("pdq,md5\n" + body, encoding="ascii")
-    first = cli(hotline, "import", "ncii", str(file))
-    again = cli(hotline, "import", "ncii", str(file))
+    origin = str(cli(hotline, "list", "create", "twice")["origin"])
+    first = cli(hotline, "import", "twice", str(file))
+    again = cli(hotline, "import", "twice", str(file))
     assert first == again
     assert (first["published"], first["rejected"]) == (1500, 1)
-    assert head(hotline, ORIGIN)[0] == 1501
+    assert head(hotline, origin)[0] == 1501
     rejects = Path(str(first["rejects_file"])).read_text(encoding="utf-8")
     assert rejects.splitlines()[1].startswith("1501,")
 
@@ -84,6 +91,6 @@ def _start_import(company: Company, file: Path) -> subprocess.Popen[bytes]:
     command = ("import", "ncii", str(file), "-c", str(company.config), "--json")
     return subprocess.Popen(
         [sys.executable, "-m", "hashlight_node", *command],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )

@@ -189,7 +189,7 @@ def _ndjson_row(number: int, line: bytes) -> Row:
         return Row(number, text, None, str(error))
     if not isinstance(record, dict):
         return Row(number, text, None, "not a JSON object")
-    return _checked(number, text, record)
+    return _checked(number, text, dict(record))
 
 
 def _checked(number: int, text: str, record: Json) -> Row:

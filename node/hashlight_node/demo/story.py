@@ -175,7 +175,7 @@ def _publish(stage: Stage) -> None:
             ]
             started = time.monotonic()
             stage.refs.append(_publish_one(stage.shield, claims))
-            query = {"type": "sha256", "value": signals.sha256}
+            query: Json = {"type": "sha256", "value": signals.sha256}
             seconds = [
                 _until_known(platform, query, started) for platform in stage.platforms
             ]

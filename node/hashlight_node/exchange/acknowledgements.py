@@ -91,6 +91,11 @@ class Collector:
         self._tasks[key] = task
         task.add_done_callback(lambda _: self._tasks.pop(key, None))
 
+    @property
+    def is_collecting(self) -> bool:
+        """Whether anything that `start` began is under way."""
+        return bool(self._tasks)
+
     async def close(self) -> None:
         """Stop everything that `start` began."""
         tasks = list(self._tasks.values())

@@ -47,6 +47,11 @@ _AT_ONCE: Final = 4
 
 _RETRY_LIMIT_SECONDS: Final = 300
 
+_NOT_GRANTED: Final = "the peer has no such list, or has not granted it to us yet"
+_ABANDONED: Final = (
+    "the peer has abandoned this log: its key cannot be trusted any more"
+)
+
 _log = structlog.get_logger()
 
 
@@ -157,13 +162,15 @@ class Follower:
         )
         try:
             note = await self._parts.list_notes.current(peer, list_name)
+            if note.newest.state == "abandoned":
+                return await self._wait(follow, _ABANDONED)
             log = await self._copy_of(peer, note)
             pull = Pull(
                 self._parts, peer=peer, follow=follow, log=log, progress=progress
             )
             tally = await pull.run(note)
         except PeerRefusedError as error:
-            return await self._wait(follow, error)
+            return await self._wait(follow, _explain(error))
         except (PeerUnavailableError, ScrubError) as error:
             await self._retry_later(follow, error)
             raise
@@ -202,10 +209,7 @@ class Follower:
         _log.info("first copy of a log begins", peer=peer.name, list=name.list_name)
         return created
 
-    async def _wait(self, follow: Follow, error: PeerRefusedError) -> SyncReport:
-        reason = str(error)
-        if error.code == "unknown-log":
-            reason = "the peer has no such list, or has not granted it to us yet"
+    async def _wait(self, follow: Follow, reason: str) -> SyncReport:
         await self._set(follow, FollowState.WAITING, reason)
         return SyncReport(
             follow.peer_name,
@@ -287,6 +291,10 @@ class Follower:
             seconds,
             None if latest is None else latest.error,
         )
+
+
+def _explain(error: PeerRefusedError) -> str:
+    return _NOT_GRANTED if error.code == "unknown-log" else str(error)
 
 
 def _list_active(conn: Connection) -> list[Follow]:

@@ -21,7 +21,11 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from hashlight_node.peers.errors import PeerUnavailableError, blaming
+from hashlight_node.peers.errors import (
+    PeerMisbehavedError,
+    PeerUnavailableError,
+    blaming,
+)
 from hashlight_node.store import deliveries
 from hashlight_protocol import (
     RollbackError,
@@ -208,6 +212,18 @@ class Pull:
         return await self._parts.database.write(write)
 
     async def _transfer(
+        self, frontier: Frontier, span: VerifiedRange, signed: SignedCheckpoint
+    ) -> None:
+        try:
+            await self._copy_bundles(frontier, span, signed)
+        except PeerMisbehavedError as error:
+            # The bytes alone say little: the log signed what they should have been.
+            evidence = signed.note_bytes + b"\n" + error.evidence
+            raise PeerMisbehavedError(
+                error.peer, error.what, error.cause, evidence
+            ) from error
+
+    async def _copy_bundles(
         self, frontier: Frontier, span: VerifiedRange, signed: SignedCheckpoint
     ) -> None:
         batch = Batch(span.old_size)

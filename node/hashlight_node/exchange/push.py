@@ -146,6 +146,11 @@ class Pusher:
         """
         return await self._collector.collect(origin, peer, wait_seconds=wait_seconds)
 
+    @property
+    def is_collecting(self) -> bool:
+        """Whether acknowledgements are awaited in the background."""
+        return self._collector.is_collecting
+
     async def close(self) -> None:
         """Stop collecting acknowledgements."""
         await self._collector.close()
@@ -223,7 +228,7 @@ class Pusher:
         """
         if tree_size > log.checkpoint_size:
             _log.error(
-                "a peer claims to know more of our log than we do: restored backup?",
+                "a peer claims to know more of our log than we do: restored backup",
                 peer=peer.name,
                 list=log.list_name,
                 size=log.checkpoint_size,

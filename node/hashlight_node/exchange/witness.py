@@ -16,6 +16,7 @@ from hashlight_node.store import deliveries
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
     ConflictError,
+    MalformedError,
     SplitViewError,
     UnknownKeyError,
     decide_add_checkpoint,
@@ -101,7 +102,7 @@ class Witness:
         Source: SPEC.md#witnessing.
         """
         request = parse_add_checkpoint(raw)
-        name = parse_origin(request.origin)
+        name = _log_name(request)
         if name.node != peer.name or peer.state is not PeerState.ACTIVE:
             raise UnknownLogError
         known = await self._database.read(
@@ -197,3 +198,11 @@ class Witness:
             quarantine_list(conn, peer, name.list_name, blame, now=self._clock())
 
         await self._database.write(keep)
+
+
+def _log_name(request: AddCheckpoint) -> LogName:
+    try:
+        return parse_origin(request.origin)
+    except MalformedError:
+        # A checkpoint of some other kind of log: nothing that a peer of ours can have.
+        raise UnknownLogError from None

@@ -209,7 +209,7 @@ class PeerClient:
         """Fetch a record with the proof that a log holds it."""
         path = f"{_prefix(origin)}/receipt/{leaf_index}"
         what = f"receipt {leaf_index} of {origin}"
-        question = Question("GET", path, what, MAX_RECEIPT_BYTES)
+        question = Question("GET", path, what, MAX_RECEIPT_BYTES, holds_bodies=True)
         return _content(peer.name, await self._ask(peer, question))
 
     async def push_checkpoint(self, peer: Peer, request: bytes) -> PushAnswer:

@@ -164,8 +164,8 @@ def fill_bodies(
             _records.c.leaf_index.in_(part),
             _records.c.status == BodyStatus.WITHHELD.value,
         )
-        for row in connection.execute(query):
-            drafts.append(_fill(row, bodies[row.leaf_index]))
+        rows = connection.execute(query)
+        drafts.extend(_fill(row, bodies[row.leaf_index]) for row in rows)
     families = _families_of(connection, log.log_id, drafts)
     changes = _update(connection, drafts, families)
     join_families(connection, log.log_id, families)

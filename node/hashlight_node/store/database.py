@@ -115,7 +115,7 @@ class Database:
         await loop.run_in_executor(self._writing, sqlite.empty_wal, self._writer)
 
     async def close(self) -> None:
-        """Finish what was begun and let go of the files; once is enough."""
+        """Finish what was begun and let go of the files; a second time does nothing."""
         await asyncio.to_thread(self._close)
 
     def _read(self, function: Callable[[Connection], T]) -> T:

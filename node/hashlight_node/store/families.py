@@ -83,11 +83,12 @@ def latest_members(
     latest: dict[int, int] = {}
     for part in chunks(sorted(families)):
         query = (
-            select(_records.c.family, func.max(_records.c.leaf_index))
+            select(_records.c.family, func.max(_records.c.leaf_index).label("last"))
             .where(_records.c.log_id == log_id, _records.c.family.in_(part))
             .group_by(_records.c.family)
         )
-        latest.update(connection.execute(query).tuples())
+        rows = connection.execute(query)
+        latest.update({row.family: row.last for row in rows})
     return latest
 
 

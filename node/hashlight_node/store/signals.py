@@ -215,11 +215,11 @@ def evidence_of(
 def count_live(connection: Connection) -> dict[str, int]:
     """Count the live signals of each type."""
     query = (
-        select(_signals.c.type, func.count())
+        select(_signals.c.type, func.count().label("live"))
         .where(_signals.c.live_count > 0)
         .group_by(_signals.c.type)
     )
-    return dict(connection.execute(query).tuples().all())
+    return {row.type: row.live for row in connection.execute(query)}
 
 
 def _by_digest(keys: Iterable[_Key]) -> list[_Digested]:

@@ -104,16 +104,16 @@ class FileLock:
             DatabaseInUseError: Another process, or another `FileLock`, holds it.
         """
         lock = path.with_name(f"{path.name}.lock")
-        self._file = os.open(lock, os.O_CREAT | os.O_RDWR, 0o600)
+        self._file = os.fdopen(os.open(lock, os.O_CREAT | os.O_RDWR, 0o600), "rb")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(self._file)
+            self._file.close()
             raise DatabaseInUseError(str(path)) from None
 
     def release(self) -> None:
         """Give the lock back; the database must be closed by then."""
-        os.close(self._file)
+        self._file.close()
 
 
 def writer_engine(path: Path) -> Engine:

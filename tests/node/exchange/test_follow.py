@@ -18,6 +18,7 @@ from hashlight_node.model import FollowState, LogState, RecordState
 from hashlight_node.peers.errors import PeerUnavailableError
 from hashlight_protocol import (
     BodyStatus,
+    KnownHead,
     UnknownEntry,
     open_checkpoint,
     verify_cosignature,
@@ -463,3 +464,23 @@ async def test_release_goes_on_where_quarantine_stopped(following: Pair) -> None
     report = await alpha.follower.sync("shield.example", "ncii")
     assert (report.new_size, report.error) == (3, None)
     assert (await alpha.log(log.origin)).state is LogState.ACTIVE
+
+
+async def test_nothing_is_copied_of_a_log_whose_owner_has_abandoned_it(
+    following: Pair,
+) -> None:
+    """Whoever stole its key could go on signing."""
+    alpha, shield = following
+    log = shield.logs["ncii"]
+    log.publish(indicators(2))
+    await alpha.follower.sync("shield.example", "ncii")
+    shield.abandoned["ncii"] = KnownHead(log.size, log.root())
+    shield.list_versions["ncii"] = 2
+    log.publish(indicators(1, first=2))
+    alpha.clock.advance(3600)
+
+    report = await alpha.follower.sync("shield.example", "ncii")
+
+    assert report.error is not None
+    assert "abandoned" in report.error
+    assert [await alpha.matches(n) for n in (1, 2)] == [1, 0]

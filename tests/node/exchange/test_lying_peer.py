@@ -229,6 +229,7 @@ async def test_a_wrong_body_is_refused_and_its_neighbours_are_not_kept(
     assert f"leaf {wrong}" in str(error)
     (evidence,) = await alpha.evidence()
     assert b"the-wrong" in evidence.payload
+    assert log.note() in evidence.payload
     assert b"the-honest" not in evidence.payload
     assert log.bodies[honest].salt not in evidence.payload
 

@@ -13,6 +13,7 @@ from hashlight_node.model import FollowState, LogState, Peer
 from hashlight_node.peers.errors import PeerUnavailableError
 from hashlight_node.store import deliveries
 from hashlight_protocol import (
+    ED25519,
     BadProofError,
     BadSignatureError,
     ConflictError,
@@ -202,6 +203,15 @@ async def test_peers_announce_their_own_logs_only(
     other = await alpha.peer("beta.example")
     with pytest.raises(UnknownLogError):
         await alpha.witness.add_checkpoint(other, submission(shield.logs["ncii"], 0))
+
+
+async def test_a_log_of_another_kind_is_unknown(following: Pair) -> None:
+    alpha, _ = following
+    log = LogSimulator("shield.example/hsf/v1/log/ncii/1")
+    log.origin = "example.com/some-other-log"
+    log.signer = Ed25519Signer(log.origin, ED25519, bytes(32))
+    with pytest.raises(UnknownLogError):
+        await alpha.witness.add_checkpoint(await peer_of(alpha), submission(log, 0))
 
 
 async def test_a_log_that_its_list_note_does_not_name_is_unknown(

@@ -13,7 +13,7 @@ import zstandard
 from aiohttp import web
 
 from hashlight_node.model import Peer, PeerState
-from hashlight_node.peers.client import Cosigned, KnownSize, PeerClient
+from hashlight_node.peers.client import Cosigned, Fetched, KnownSize, PeerClient
 from hashlight_node.peers.errors import (
     PeerMisbehavedError,
     PeerRefusedError,
@@ -30,6 +30,7 @@ from hashlight_protocol import (
     MalformedError,
     TileId,
     TooLargeError,
+    origin_hash,
     verify_request,
 )
 from support.clock import ManualClock
@@ -454,3 +455,31 @@ async def test_a_query_is_never_sent(shield: PeerSimulator, client: PeerClient) 
     with pytest.raises(MalformedError):
         await client.request("GET", f"{shield.base}/hsf/v1/grants?a=b")
     assert shield.asked == []
+
+
+@pytest.mark.parametrize(
+    ("ask", "path"),
+    [
+        (lambda c, p: c.fetch_grants(p), "/hsf/v1/grants"),
+        (lambda c, p: c.fetch_receipt(p, ORIGIN, 7), "/hsf/v1/log/ncii/1/receipt/7"),
+        (
+            lambda c, p: c.fetch_witness_checkpoint(p, ORIGIN),
+            f"/hsf/v1/witness/{origin_hash(ORIGIN)}/checkpoint",
+        ),
+        (
+            lambda c, p: c.fetch_mirror_checkpoint(p, ORIGIN),
+            f"/hsf/v1/mirror/{origin_hash(ORIGIN)}/checkpoint",
+        ),
+    ],
+)
+async def test_each_question_goes_to_its_endpoint(
+    shield: PeerSimulator,
+    client: PeerClient,
+    ask: Callable[[PeerClient, Peer], Awaitable[object]],
+    path: str,
+) -> None:
+    for kind in ("nothing", "mirror"):
+        shield.play(kind, answering(200, b"answer"))
+    answer = await ask(client, pinned(shield))
+    assert answer in (b"answer", Fetched(b"answer", None))
+    assert [asked for _, asked in shield.asked] == [path]

@@ -48,8 +48,8 @@ async def test_only_the_owner_may_read_the_files(
     assert set(modes.values()) == {0o600}
 
 
-def test_a_database_in_use_is_not_migrated(database: Database, url: str) -> None:
-    assert database
+@pytest.mark.usefixtures("database")
+def test_a_database_in_use_is_not_migrated(url: str) -> None:
     with pytest.raises(DatabaseInUseError):
         migrate(url)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from hashlight_node.api import build_application
@@ -48,6 +49,12 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
 """Everything that needs a token, in the order in which the document shows it."""
 
 
+@cache
+def _document(version: str) -> bytes:
+    """Write the document; once, because it takes a tenth of a second."""
+    return build_document(OPERATIONS, version=version)
+
+
 def build_local(
     parts: LocalParts, *, version: str, log_requests: bool
 ) -> web.Application:
@@ -70,8 +77,7 @@ def build_local(
     app[PARTS] = parts
     app[BEARERS] = Bearers(parts.database)
     app[IMAGE_SLOTS] = asyncio.Semaphore(parts.limits.images)
-    document = build_document(OPERATIONS, version=version)
-    app.add_routes(page_routes(document))
+    app.add_routes(page_routes(_document(version)))
     for described in OPERATIONS:
         app.router.add_route(
             described.method,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from .parts import LocalParts
 
-_READY_SECONDS: Final = 2
+READY_SECONDS: Final = 2
 _FILES: Final = {
     "/docs": ("docs/index.html", "text/html; charset=utf-8"),
     "/docs/page.js": ("docs/page.js", "text/javascript; charset=utf-8"),
@@ -99,7 +99,7 @@ async def _answer_ready(request: web.Request) -> web.Response:
     stops, so there is nothing else to ask.
     """
     try:
-        async with asyncio.timeout(_READY_SECONDS):
+        async with asyncio.timeout(READY_SECONDS):
             await request.app[PARTS].database.read(logs.list_logs)
     except TimeoutError:
         return _say({"status": "the store does not answer"}, 503)

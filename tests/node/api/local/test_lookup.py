@@ -165,10 +165,13 @@ async def test_nothing_of_a_picture_is_stored(
     needles = [trace.encode() for trace in traces] + [
         bytes.fromhex(trace) for trace in traces
     ]
-    assert node.jobs is not None
-    for file in tmp_path.rglob("*"):
-        content = file.read_bytes() if file.is_file() else b""
-        assert not any(needle in content for needle in needles), file
+    assert node.jobs.done() is False
+    for content in _contents_below(tmp_path):
+        assert not any(needle in content for needle in needles)
+
+
+def _contents_below(directory: Path) -> list[bytes]:
+    return [path.read_bytes() for path in directory.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,12 @@ def test_any_other_bytes_are_refused_and_nothing_else_happens(
         + _part("image", b"")
         + b"--x--",
         b"--x--",
+        b'--x\r\nContent-Type: image/png; name="image"\r\n\r\n1\r\n--x--',
+        b"--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n--x--",
+        b"--xy\r\nContent-Disposition: form-data\r\n\r\n1\r\n--x--",
         b"--xy\r\n\r\n\r\n--x--",
     ],
-    ids=range(9),
+    ids=range(12),
 )
 def test_an_ambiguous_or_unfinished_body_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema_rs
@@ -153,3 +155,11 @@ def test_the_shape_of_a_record_never_refuses_what_the_protocol_takes(
     changed = {**record, member: value, "x-more": value}
     if _is_record(changed):
         assert _fits_shape(changed)
+
+
+def test_the_guide_lists_every_operation_with_its_scope() -> None:
+    guide = (Path(__file__).resolve().parents[4] / "docs" / "local-api.md").read_text()
+    rows = re.findall(
+        r"^\| ([A-Z]+) \| `(/[^`]+)` \| `([a-z]+)` \|$", guide, re.MULTILINE
+    )
+    assert rows == [(it.method, it.path, it.scope.value) for it in OPERATIONS]

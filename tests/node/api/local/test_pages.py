@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -63,6 +65,24 @@ async def test_a_node_that_runs_is_alive_and_ready(api: LocalApi) -> None:
     stranger = api.without_token()
     assert (await stranger.get("/healthz")).json == {"status": "alive"}
     assert (await stranger.get("/readyz")).json == {"status": "ready"}
+
+
+async def test_a_node_whose_store_does_not_answer_is_not_ready(
+    api: LocalApi, node: RunningNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "READY_SECONDS", 0.1)
+    held = threading.Event()
+    database = node.foundation.database
+    # More readers than the store has threads.
+    reading = [
+        asyncio.create_task(database.read(lambda _: held.wait(20))) for _ in range(16)
+    ]
+    await asyncio.sleep(0.1)
+    reply = await api.without_token().get("/readyz")
+    held.set()
+    await asyncio.gather(*reading)
+    assert reply.status == 503
+    assert (await api.without_token().get("/readyz")).status == 200
 
 
 async def test_metrics_show_what_the_store_holds(

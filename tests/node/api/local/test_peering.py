@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import pytest_asyncio
+from aiohttp import web
 
 from support.clock import ManualClock
-from support.local_api import LocalApi, names_of
-from support.made_records import indicators, md5_of
+from support.local_api import Json, LocalApi, names_of, record_path
+from support.made_records import indicator, indicators, md5_of
 from support.peer_simulator import PeerSimulator
 
 if TYPE_CHECKING:
@@ -202,3 +204,55 @@ async def test_the_status_shows_lists_and_peers(
     (peer,) = status["peers"]
     assert (peer["name"], peer["follows"]) == ("shield.example", ["ncii"])
     assert status["signals"] == {"pdq": 2, "md5": 2}
+
+
+async def test_an_erasure_is_complete_once_every_peer_has_signed_for_it(
+    api: LocalApi, shield: PeerSimulator, node: RunningNode
+) -> None:
+    await add(api, shield)
+    made = await api.create_list()
+    await api.post("/v1/grants", {"peer": "shield.example", "list": "ncii"})
+    (ref,) = await api.publish("ncii", json.loads(indicator(1)))
+    unerased = (await api.get(record_path(ref, "erasure"))).json
+    assert (unerased["erased_by"], unerased["is_complete"]) == (None, False)
+    await api.post("/v1/lists/ncii/erase", {"ref": ref})
+    waiting = (await api.get(record_path(ref, "erasure"))).json
+    assert (waiting["erased_by"], waiting["is_complete"]) == (ref[:-1] + "2", False)
+    (row,) = waiting["peers"]
+    assert (row["peer"], row["state"]) == ("shield.example", "missing")
+    checkpoint = (await api.get("/v1/lists/ncii")).json["checkpoint"]
+    shield.acknowledge(checkpoint.encode())
+    await node.use_cases.pusher.push(made["origin"])
+    (row,) = await until_acknowledged(api, ref)
+    assert (row["tree_size"], row["is_granted"]) == (3, True)
+    assert row["note"].startswith(checkpoint)
+
+
+async def until_acknowledged(api: LocalApi, ref: str) -> list[Json]:
+    for _ in range(200):
+        answer = (await api.get(record_path(ref, "erasure"))).json
+        if answer["is_complete"]:
+            rows: list[Json] = answer["peers"]
+            return rows
+        await asyncio.sleep(0.05)
+    raise AssertionError
+
+
+async def test_a_peer_that_does_not_answer_is_told_among_the_errors(
+    api: LocalApi, shield: PeerSimulator
+) -> None:
+    await add(api, shield)
+    await api.post("/v1/follows", {"peer": "shield.example", "list": "ncii"})
+
+    async def hang_up(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    shield.create_list("ncii")
+    shield.play("checkpoint", hang_up)
+    answer = (await api.post("/v1/sync", {"list": "ncii"})).json
+    (error,) = answer["errors"]
+    assert (error["peer"], error["list"]) == ("shield.example", "ncii")
+    reply = await api.post("/v1/sync", {"peer": "shield.example", "list": "ncii"})
+    assert (reply.status, reply.code) == (503, "unavailable")

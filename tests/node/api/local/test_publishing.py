@@ -194,9 +194,7 @@ async def test_a_record_is_withdrawn_through_its_own_list_only(
     await api.create_list("ncii")
     await api.create_list("other")
     (ref,) = await api.publish("ncii", record(1))
-    reply = await api.post(
-        "/v1/lists/other/retract", {"ref": ref, "reason": "expired"}
-    )
+    reply = await api.post("/v1/lists/other/retract", {"ref": ref, "reason": "expired"})
     assert (reply.code, reply.json["errors"][0]["pointer"]) == ("invalid-body", "/ref")
     unknown = ref.replace("#1", "#7")
     reply = await api.post("/v1/lists/ncii/erase", {"ref": unknown})

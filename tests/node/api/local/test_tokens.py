@@ -1,13 +1,22 @@
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import select
+from multidict import CIMultiDict, CIMultiDictProxy
+from sqlalchemy import delete, select
 
+from hashlight_node.api.errors import TokenInvalidError
+from hashlight_node.api.local import bearer
 from hashlight_node.api.local.application import OPERATIONS
-from hashlight_node.api.local.bearer import SECRET_BYTES, generate_secret, hash_secret
+from hashlight_node.api.local.bearer import (
+    SECRET_BYTES,
+    Bearers,
+    generate_secret,
+    hash_secret,
+)
 from hashlight_node.api.local.parameters import PATH_PARAMETERS
 from hashlight_node.model import Scope
 from hashlight_node.store.tables import tokens
@@ -22,8 +31,8 @@ def _path(described: Operation) -> str:
     """Fill the parameters of a path with values that are well-formed."""
     return re.sub(
         r"\{([a-z]+)\}",
-        lambda match: PATH_PARAMETERS[match[1]].example.replace("/", "%2F").replace(
-            "#", "%23"
+        lambda match: (
+            PATH_PARAMETERS[match[1]].example.replace("/", "%2F").replace("#", "%23")
         ),
         described.path,
     )
@@ -155,3 +164,51 @@ async def test_a_token_that_makes_no_sense_is_not_made(
 ) -> None:
     reply = await api.post("/v1/tokens", body)
     assert (reply.status, reply.code) == (422, "invalid-body")
+
+
+def _headers(secret: str) -> CIMultiDictProxy[str]:
+    return CIMultiDictProxy(CIMultiDict(Authorization=f"Bearer {secret}"))
+
+
+async def _revoke_all(node: RunningNode) -> None:
+    await node.foundation.database.write(lambda conn: conn.execute(delete(tokens)))
+
+
+async def test_a_token_that_was_just_seen_costs_no_read(node: RunningNode) -> None:
+    database = node.foundation.database
+    headers = _headers(await add_token(database, Scope.LOOKUP))
+    bearers = Bearers(database)
+    await bearers.authenticate(headers)
+    await _revoke_all(node)
+    await bearers.authenticate(headers)
+    bearers.forget()
+    with pytest.raises(TokenInvalidError):
+        await bearers.authenticate(headers)
+
+
+async def test_a_token_is_asked_for_again_after_a_while(
+    node: RunningNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bearer, "KNOWN_SECONDS", 0)
+    database = node.foundation.database
+    headers = _headers(await add_token(database, Scope.LOOKUP))
+    bearers = Bearers(database)
+    await bearers.authenticate(headers)
+    await _revoke_all(node)
+    with pytest.raises(TokenInvalidError):
+        await bearers.authenticate(headers)
+
+
+async def test_a_token_revoked_while_it_is_read_is_not_remembered(
+    node: RunningNode,
+) -> None:
+    database = node.foundation.database
+    headers = _headers(await add_token(database, Scope.LOOKUP))
+    bearers = Bearers(database)
+    reading = asyncio.create_task(bearers.authenticate(headers))
+    await asyncio.sleep(0)
+    bearers.forget()
+    await reading
+    await _revoke_all(node)
+    with pytest.raises(TokenInvalidError):
+        await bearers.authenticate(headers)

@@ -1,0 +1,171 @@
+"""Signals: counted exactly, found exactly, and shown with their evidence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, update
+
+from hashlight_node.model import RecordEvidence, SignalChange
+from hashlight_node.store import logs, signals, tables
+from hashlight_protocol import (
+    Indicator,
+    Label,
+    Reason,
+    Ref,
+    Retract,
+    Review,
+    Signal,
+    SignalClaim,
+    encode_record,
+)
+from support.clock import START
+from support.made_records import indicator, md5_of, pdq_of
+from support.stored_log import ORIGIN, StoredLog, present
+
+if TYPE_CHECKING:
+    import pytest
+    from sqlalchemy import Connection
+
+THEIRS = ORIGIN.replace("shield", "alpha")
+
+
+def _count(conn: Connection, signal: Signal) -> int:
+    table, values = tables.signals, tables.signal_values
+    query = (
+        select(table.c.live_count)
+        .join(values, values.c.signal_id == table.c.signal_id)
+        .where(table.c.type == signal.type, values.c.value == signal.value)
+    )
+    count: int = conn.execute(query).scalar_one()
+    return count
+
+
+def test_a_signal_is_live_while_one_record_asserts_it(conn: Connection) -> None:
+    mine, theirs = StoredLog(conn), StoredLog(conn, THEIRS)
+    signal = Signal("md5", md5_of(1))
+    became = mine.append(conn, present(indicator(1)))
+    assert [(it.type, it.value, it.live) for it in became] == [
+        ("md5", md5_of(1), True),
+        ("pdq", pdq_of(1), True),
+    ]
+    assert mine.append(conn, present(indicator(1, kind="video"))) == []
+    assert theirs.append(conn, present(indicator(1))) == []
+    assert _count(conn, signal) == 3
+    assert mine.append(conn, Retract(1, 2, Reason.WITHDRAWN)) == []
+    assert _count(conn, signal) == 1
+    gone = theirs.append(conn, Retract(1, 1, Reason.WITHDRAWN))
+    assert {it.signal_id for it in gone} == {it.signal_id for it in became}
+    assert not any(it.live for it in gone)
+    assert signals.find_live(conn, [signal]) == {}
+    again = mine.append(conn, present(indicator(1)))
+    assert [
+        SignalChange(it.signal_id, it.type, it.value, live=True) for it in again
+    ] == (became)
+
+
+def test_live_signals_are_read_by_type_or_all(conn: Connection) -> None:
+    log = StoredLog(conn)
+    log.append(conn, *(present(indicator(n)) for n in range(5)))
+    log.append(conn, Retract(1, 1, Reason.WITHDRAWN))
+    everything = list(signals.live_signals(conn))
+    assert len(everything) == 8
+    pdq = list(signals.live_signals(conn, "pdq"))
+    assert {value for _, _, value in pdq} == {pdq_of(n) for n in range(1, 5)}
+    assert set(pdq) < set(everything)
+    assert signals.count_live(conn) == {"md5": 4, "pdq": 4}
+    assert list(signals.live_signals(conn, "sha1")) == []
+
+
+def test_a_signal_is_found_by_type_and_value_together(conn: Connection) -> None:
+    log = StoredLog(conn)
+    log.append(conn, *(present(indicator(n)) for n in range(1200)))
+    wanted = [Signal("md5", md5_of(n)) for n in range(1300)]
+    assert set(signals.find_live(conn, wanted)) == set(wanted[:1200])
+    assert signals.find_live(conn, [Signal("pdq", md5_of(1))]) == {}
+    assert signals.find_live(conn, []) == {}
+
+
+def test_values_whose_digests_collide_are_told_apart(conn: Connection) -> None:
+    log = StoredLog(conn)
+    log.append(conn, present(indicator(1)))
+    table = tables.signals
+    md5 = select(table.c.digest).where(table.c.type == "md5")
+    conn.execute(update(table).values(digest=conn.execute(md5).scalar_one()))
+    found = signals.find_live(conn, [Signal("md5", md5_of(1))])
+    assert set(found) == {Signal("md5", md5_of(1))}
+
+
+def test_evidence_names_record_source_and_log(conn: Connection) -> None:
+    log = StoredLog(conn)
+    record = Indicator(
+        (SignalClaim(Signal("pdq", pdq_of(1)), quality=77),),
+        "image",
+        "ngo",
+        START,
+        labels=(Label("ncmec", "A1", "GB", "alpha.example"), Label("ncii", "adult")),
+        review=Review("human", 2),
+        expires_at=START + 100,
+    )
+    (change,) = log.append(conn, present(encode_record(record)))
+    logs.set_checkpoint(
+        conn, log.log, b"note", 2, mirror_checkpoint=None, verified_at=START
+    )
+    found = signals.evidence_of(conn, [change.signal_id, 999], now=START + 99)
+    (evidence,) = found.pop(change.signal_id)
+    assert evidence == RecordEvidence(
+        record_id=evidence.record_id,
+        ref=Ref(ORIGIN, 1),
+        list_name="ncii",
+        origin_node="shield.example",
+        tree_size=2,
+        labels=(
+            {
+                "scheme": "ncmec",
+                "value": "A1",
+                "jurisdiction": "GB",
+                "assigned_by": "alpha.example",
+            },
+            {"scheme": "ncii", "value": "adult"},
+        ),
+        source="ngo",
+        review="human",
+        created_at=START,
+        quality=77,
+    )
+    assert found == {}
+
+
+def test_an_expired_record_is_no_evidence_from_the_second_it_expires(
+    conn: Connection,
+) -> None:
+    log = StoredLog(conn)
+    claim = SignalClaim(Signal("md5", md5_of(1)))
+    record = Indicator((claim,), "image", "ngo", START, expires_at=START + 100)
+    (change,) = log.append(conn, present(encode_record(record)))
+    assert signals.evidence_of(conn, [change.signal_id], now=START + 99)
+    assert not signals.evidence_of(conn, [change.signal_id], now=START + 100)
+
+
+def test_evidence_is_of_live_records_only_and_of_all_logs(conn: Connection) -> None:
+    mine, theirs = StoredLog(conn), StoredLog(conn, THEIRS)
+    ids = [it.signal_id for it in mine.append(conn, present(indicator(1)))]
+    theirs.append(conn, present(indicator(1)), present(indicator(1, kind="video")))
+    theirs.append(conn, Retract(1, 1, Reason.WITHDRAWN))
+    found = signals.evidence_of(conn, ids, now=START)
+    assert [[it.ref for it in found[signal_id]] for signal_id in ids] == [
+        [Ref(ORIGIN, 1), Ref(THEIRS, 2)]
+    ] * 2
+
+
+def test_a_flood_of_records_does_not_flood_the_evidence(
+    conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signals, "EVIDENCE_LIMIT", 5)
+    log = StoredLog(conn)
+    flood = log.append(conn, *(present(indicator(1, kind=f"k{n}")) for n in range(9)))
+    calm = log.append(conn, present(indicator(2)))
+    ids = [it.signal_id for it in (*flood, *calm)]
+    found = signals.evidence_of(conn, ids, now=START)
+    assert [len(found[it]) for it in ids] == [5, 5, 1, 1]
+    assert [it.ref.leaf_index for it in found[ids[0]]] == [1, 2, 3, 4, 5]
