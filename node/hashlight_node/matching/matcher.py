@@ -36,8 +36,16 @@ MAX_CANDIDATES: Final = 1000
 """Signals that one query may match, the nearest; so that a flood of near hashes in
 one list cannot exhaust a node's memory. Answers that reach it say `truncated`."""
 
+MAX_CANDIDATES_A_CALL: Final = 20_000
+"""The same for all queries of a call together, which share it evenly."""
+
 _LOADED_AT_ONCE: Final = 65536
 _REVIEW_LEVELS: Final = frozenset({"none", "automated", REVIEWED})
+
+
+def candidate_limit(query_count: int) -> int:
+    """Tell how many signals each query of a call may match."""
+    return min(MAX_CANDIDATES, MAX_CANDIDATES_A_CALL // max(1, query_count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,13 +176,15 @@ class Matcher:
                 beyond it, because the operator answers for what is a match.
 
         Returns:
-            For each query, in order, the nearest `MAX_CANDIDATES`, nearest first.
+            For each query, in order, the nearest ones, nearest first, at most
+            `candidate_limit` of them.
         """
         threshold = self._pdq_threshold
         if max_distance is not None:
             threshold = min(max_distance, threshold)
         hashes = b"".join(bytes.fromhex(it.value) for it in queries if it.type == PDQ)
-        near = iter(self._pdq.search_many(hashes, threshold, limit=MAX_CANDIDATES))
+        limit = candidate_limit(len(queries))
+        near = iter(self._pdq.search_many(hashes, threshold, limit=limit))
         return [
             [
                 Candidate(hit.signal_id, PDQ, hit.digest.hex(), hit.distance, threshold)
@@ -218,7 +228,8 @@ def assemble(
     about: defaultdict[Ref, list[StoredOpinion]] = defaultdict(list)
     for opinion in opinions:
         about[opinion.about].append(opinion)
-    judge = _Judge(evidence, about, policy, node_name)
+    limit = candidate_limit(len(queries))
+    judge = _Judge(evidence, about, policy, node_name, limit)
     return tuple(
         judge.result(query, found)
         for query, found in zip(queries, candidates, strict=True)
@@ -233,6 +244,7 @@ class _Judge:
     about: Mapping[Ref, Sequence[StoredOpinion]]
     policy: Policy
     node_name: str
+    limit: int
 
     def result(self, query: Signal, candidates: Sequence[Candidate]) -> LookupResult:
         matches = tuple(
@@ -244,7 +256,7 @@ class _Judge:
             query=query,
             handling=strictest(it.handling for it in matches),
             matches=matches,
-            truncated=len(candidates) >= MAX_CANDIDATES,
+            truncated=len(candidates) >= self.limit,
         )
 
     def match(self, candidate: Candidate, records: Sequence[RecordEvidence]) -> Match:

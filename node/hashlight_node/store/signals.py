@@ -17,7 +17,12 @@ from sqlalchemy import bindparam, delete, exists, func, or_, select, update
 from hashlight_node.model import RecordEvidence, RecordState, SignalChange
 from hashlight_node.store import contents, tables
 from hashlight_node.store.meanings import shown
-from hashlight_node.store.statements import chunks, insert_rows, update_rows
+from hashlight_node.store.statements import (
+    chunks,
+    insert_rows,
+    rows_where_in,
+    update_rows,
+)
 from hashlight_protocol import Ref, Signal
 
 if TYPE_CHECKING:
@@ -43,6 +48,10 @@ _ADD: Final = (
     .where(_signals.c.signal_id == bindparam("of"))
     .values(live_count=_signals.c.live_count + bindparam("more"))
 )
+
+_SELECT: Final = select(
+    _signals.c.signal_id, _signals.c.type, _values.c.value, _signals.c.live_count
+).join(_values, _values.c.signal_id == _signals.c.signal_id)
 
 _Key = tuple[str, str]  # type and value
 _Digested = tuple[int, str, str]  # digest, type and value
@@ -123,9 +132,7 @@ def count_down(connection: Connection, record_ids: Sequence[int]) -> list[Signal
     )
     changes: list[SignalChange] = []
     for part in chunks(sorted(fewer)):
-        dead = _select_signals().where(
-            _signals.c.signal_id.in_(part), _signals.c.live_count == 0
-        )
+        dead = _SELECT.where(_signals.c.signal_id.in_(part), _signals.c.live_count == 0)
         for signal_id, type_name, value, _ in connection.execute(dead):
             changes.append(SignalChange(signal_id, type_name, value, live=False))
     return changes
@@ -163,7 +170,7 @@ def live_signals(
     Yields:
         Id, type and canonical value, in no particular order.
     """
-    query = _select_signals().where(_signals.c.live_count > 0)
+    query = _SELECT.where(_signals.c.live_count > 0)
     if type is not None:
         query = query.where(_signals.c.type == type)
     options = {"yield_per": _STREAMED_ROWS}
@@ -235,14 +242,11 @@ def _digest(key: _Key) -> int:
 def _find(connection: Connection, wanted: Sequence[_Digested]) -> dict[_Key, _Stored]:
     keys = {(type_name, value) for _, type_name, value in wanted}
     found: dict[_Key, _Stored] = {}
-    for part in chunks(wanted):
-        digests = [digest for digest, _, _ in part]
-        rows = connection.execute(
-            _select_signals().where(_signals.c.digest.in_(digests))
-        )
-        for signal_id, type_name, value, live_count in rows:
-            if (type_name, value) in keys:
-                found[type_name, value] = _Stored(signal_id, live_count)
+    digests = [digest for digest, _, _ in wanted]
+    rows = rows_where_in(connection, _SELECT, _signals.c.digest, digests)
+    for signal_id, type_name, value, live_count in rows:
+        if (type_name, value) in keys:
+            found[type_name, value] = _Stored(signal_id, live_count)
     return found
 
 
@@ -261,12 +265,6 @@ def _insert(
         connection, [(signal_id, value) for (_, value), signal_id in known.items()]
     )
     return known
-
-
-def _select_signals() -> Select[Any]:
-    return select(
-        _signals.c.signal_id, _signals.c.type, _values.c.value, _signals.c.live_count
-    ).join(_values, _values.c.signal_id == _signals.c.signal_id)
 
 
 def _asserted_by(record_ids: Sequence[int]) -> Select[Any]:

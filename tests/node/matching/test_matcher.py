@@ -4,6 +4,7 @@ import pytest
 
 from hashlight_node.matching.matcher import (
     MAX_CANDIDATES,
+    MAX_CANDIDATES_A_CALL,
     Candidate,
     Matcher,
     assemble,
@@ -152,6 +153,16 @@ def test_a_flood_is_cut_to_the_nearest_and_said_so(matcher: Matcher) -> None:
     )
     assert flood.truncated
     assert not single.truncated
+
+
+def test_the_queries_of_a_call_share_its_candidates_and_say_so() -> None:
+    matcher = Matcher(pdq_threshold=31)
+    matcher.load((at, "pdq", KNOWN) for at in range(10, 10 + MAX_CANDIDATES))
+    queries = [pdq(KNOWN)] * 1000
+    candidates = matcher.candidates(queries, max_distance=None)
+    assert sum(map(len, candidates)) == MAX_CANDIDATES_A_CALL
+    results = assemble(queries, candidates, {}, [], policy=BLOCK_ALL, node_name=US)
+    assert all(result.truncated for result in results)
 
 
 def answered(
