@@ -60,7 +60,6 @@ imports: setup ## Check that imports follow the architecture
 
 coverage: setup ## Judge the last traced tests: all of the protocol, 95 % of the whole
 	$(BIN)/coverage combine --quiet --append
-	$(BIN)/coverage report --format=total
 	$(BIN)/coverage report --include='protocol/*' --fail-under=100
 	$(BIN)/coverage report --fail-under=95
 
@@ -81,7 +80,7 @@ oracle: ## Add the reference PDQ to .venv, to compare ours with; needs a C++ com
 
 bench: ## Measure this machine: verification, lookup, publish to matchable
 	@$(READY) test
-	for file in benchmarks/*.py; do $(BIN)/python $$file $(ARGS) || exit; done
+	$(BIN)/python -m benchmarks $(ARGS)
 
 soak: ## Run the tests that take minutes: kills, restarts, load
 	@$(READY) test

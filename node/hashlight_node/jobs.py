@@ -2,22 +2,26 @@
 
 Each loop runs one use case, then waits for work or for time to pass. Errors are told
 apart by type: trouble with a peer was dealt with where it was noticed (tried again
-later, or put in quarantine with its evidence) and is only counted here. Anything else
-is a mistake of ours and ends the node: one that goes on with half of its jobs looks
-healthy and is not.
+later, or put in quarantine with its evidence) and is only counted here. What a peer
+made impossible in some other way, and a disk that is full, pause the job. Anything
+else is a mistake of ours and ends the node: one that goes on with half of its jobs
+looks healthy and is not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
+from sqlalchemy.exc import OperationalError
 
 from hashlight_node.exchange.errors import ExchangeError
-from hashlight_node.exchange.notices import PendingQueue
+from hashlight_node.exchange.notices import Backoff, PendingQueue
 from hashlight_node.model import PeerState, Role
 from hashlight_node.peers.errors import (
     PeerError,
@@ -28,6 +32,7 @@ from hashlight_node.peers.errors import (
 from hashlight_node.store import idempotency, logs
 from hashlight_node.store import peers as peer_store
 from hashlight_node.store.errors import ScrubError
+from hashlight_protocol import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -41,8 +46,24 @@ if TYPE_CHECKING:
     from hashlight_node.observability import Metrics
     from hashlight_node.store.database import Connection, Database
 
-_WORKERS: Final = 8
-"""Pushes, and pulls, at the same time; a slow peer then delays only its own share."""
+_PULLS: Final = 8
+"""Pulls at the same time; each may hold some bundles in memory."""
+
+_PUSHES: Final = 64
+"""Pushes at the same time. They are small, and most of them wait for slow peers."""
+
+_PAUSE_LIMIT_SECONDS: Final = 300
+
+_STORAGE_TROUBLE: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
+"""What passes once somebody makes room; other errors of SQLite are mistakes of ours."""
 
 _PRUNE_SECONDS: Final = 3600
 _ANSWERS_KEPT_SECONDS: Final = 7 * 86_400
@@ -112,8 +133,10 @@ async def run_jobs(
     """
     jobs = _Jobs(parts)
     async with asyncio.TaskGroup() as group:
-        for _ in range(_WORKERS):
+        group.create_task(jobs.queue_pushes())
+        for _ in range(_PUSHES):
             group.create_task(jobs.push_on_notice())
+        for _ in range(_PULLS):
             group.create_task(jobs.pull_on_notice())
         group.create_task(jobs.refresh_keys())
         for period, work in (
@@ -145,16 +168,34 @@ async def _pause(period_seconds: int) -> None:
 class _Jobs:
     def __init__(self, parts: JobParts) -> None:
         self._parts = parts
+        self._pauses: Backoff[tuple[str, str, str]] = Backoff(
+            limit_seconds=_PAUSE_LIMIT_SECONDS
+        )
 
-    async def push_on_notice(self) -> None:
+    async def queue_pushes(self) -> None:
         while True:
             origin = await self._parts.notices.pushes.take()
-            await self._guard("push", self._parts.pusher.push(origin))
+            await self._guard("push", self._parts.pusher.queue(origin))
+
+    async def push_on_notice(self) -> None:
+        notices = self._parts.notices
+        while True:
+            async with notices.peer_pushes.turn() as (peer_name, origin):
+                await self._attempt(
+                    ("push", peer_name, origin),
+                    partial(self._parts.pusher.push_to, peer_name, origin),
+                    partial(notices.push_later, peer_name, origin),
+                )
 
     async def pull_on_notice(self) -> None:
+        notices = self._parts.notices
         while True:
-            follow = await self._parts.notices.syncs.take()
-            await self._guard("pull", self._pull(*follow))
+            async with notices.syncs.turn() as (peer_name, list_name):
+                await self._attempt(
+                    ("pull", peer_name, list_name),
+                    partial(self._pull, peer_name, list_name),
+                    partial(notices.sync_later, peer_name, list_name),
+                )
 
     async def refresh_keys(self) -> None:
         while True:
@@ -162,12 +203,15 @@ class _Jobs:
             await self._refresh(name)
 
     async def sweep(self) -> None:
-        """Look at everything once, for notices that were lost."""
-        await self._guard("sweep", self._pull_all())
+        """Queue everything once, for notices that were lost; wait for no peer."""
+        await self._guard("sweep", self._parts.follower.sweep())
         await self._guard("sweep", self._parts.pusher.sweep())
 
     async def beat(self) -> None:
         """Announce every checkpoint of ours again, and read who our peers are."""
+        await self._guard("heartbeat", self._beat())
+
+    async def _beat(self) -> None:
         for log in await self._parts.database.read(_own_logs):
             await self._guard("heartbeat", self._parts.publisher.heartbeat(log.origin))
         for peer in await self._parts.database.read(peer_store.list_peers):
@@ -181,14 +225,13 @@ class _Jobs:
         def write(conn: Connection) -> None:
             idempotency.prune_responses(conn, before)
 
-        await self._parts.database.write(write)
+        await self._guard("prune", self._parts.database.write(write))
 
     async def _refresh(self, name: str) -> None:
-        await self._guard("refresh", self._parts.peering.refresh_descriptor(name))
-
-    async def _pull_all(self) -> None:
-        for report in await self._parts.follower.sync_all():
-            self._count(report)
+        await self._attempt(
+            ("refresh", name, "descriptor"),
+            partial(self._parts.peering.refresh_descriptor, name),
+        )
 
     async def _pull(self, peer_name: str, list_name: str) -> None:
         self._count(await self._parts.follower.sync(peer_name, list_name))
@@ -202,8 +245,43 @@ class _Jobs:
         metrics.count_records(*name, "retracted", report.retractions)
         metrics.count_records(*name, "erased", report.erasures)
 
-    async def _guard(self, job: str, work: Awaitable[object]) -> None:
-        """Run a use case; what a peer or an operator caused ends it, not the job."""
+    async def _attempt(
+        self,
+        key: tuple[str, str, str],
+        work: Callable[[], Awaitable[object]],
+        later: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        """Run a use case about one peer, unless it is paused.
+
+        Args:
+            key: The job, the peer's name, and what of it.
+            work: The use case.
+            later: Has it attempted again after so many seconds.
+        """
+        job, peer, _ = key
+        pause_seconds = self._pauses.remaining_seconds(key, self._parts.clock())
+        if pause_seconds:
+            later(pause_seconds)
+            return
+        try:
+            is_over = await self._guard(job, work())
+        except ProtocolError as error:
+            # Not about bytes that it sent, or there would be evidence: about what its
+            # descriptor or its list makes of our requests, for example.
+            is_over = False
+            self._parts.metrics.count_failure(peer, error.code)
+            _log.error("peer misbehaved", job=job, peer=peer, code=error.code)
+        if is_over:
+            self._pauses.succeeded(key)
+        else:
+            later(self._pauses.failed(key, self._parts.clock()))
+
+    async def _guard(self, job: str, work: Awaitable[object]) -> bool:
+        """Run a use case; what a peer or an operator caused ends it, not the job.
+
+        Returns:
+            False if the store had no room for it: it should be tried again.
+        """
         try:
             await work
         except PeerError as error:
@@ -214,6 +292,12 @@ class _Jobs:
         except ScrubError:
             # The erase is done and lookups know; the sweep tries the files again.
             _log.error("erased bytes could not be removed yet", job=job)
+        except OperationalError as error:
+            if not _is_storage_trouble(error):
+                raise
+            _log.exception("database cannot be used now", job=job)
+            return False
+        return True
 
     def _blame(self, job: str, error: PeerError) -> None:
         match error:
@@ -229,6 +313,12 @@ class _Jobs:
                 )
             case _:
                 raise error
+
+
+def _is_storage_trouble(error: OperationalError) -> bool:
+    code = getattr(error.orig, "sqlite_errorcode", 0)
+    # The lowest byte says what it is, the others say more.
+    return code & 0xFF in _STORAGE_TROUBLE
 
 
 def _own_logs(conn: Connection) -> list[Log]:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 Clock = Callable[[], int]
 """Gives the current time in whole Unix seconds; injected so that tests own time."""
 
+MAX_RECORDS_SHOWN = 100
+"""Records shown for one signal, the oldest first; an answer that reaches it says
+`truncated`. One peer could otherwise make every lookup of a signal expensive by
+asserting it a million times."""
+
 
 class Role(StrEnum):
     """Whether we write a log or copy it."""

@@ -41,6 +41,7 @@ from hashlight_protocol.cosignatures import (
 from hashlight_protocol.descriptor import (
     Descriptor,
     HttpKey,
+    is_base,
     open_descriptor,
     sign_descriptor,
     verify_successor,
@@ -365,6 +366,7 @@ __all__ = [
     "encode_vkey",
     "frontier_from_tiles",
     "inclusion_proof",
+    "is_base",
     "is_key_name",
     "is_list_name",
     "is_node_name",

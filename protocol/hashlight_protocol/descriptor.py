@@ -35,7 +35,7 @@ MAX_HTTP_KEYS = 16
 MAX_FEATURES = 64
 """Most features of one node. Source: SPEC.md#limits."""
 
-MAX_BASE = 1_024
+MAX_BASE = 512
 """Longest base URL in characters. Source: SPEC.md#limits."""
 
 _HEADER = b"hsf-node/v1\n"
@@ -160,7 +160,7 @@ def open_descriptor(raw: bytes, identity: VerifierKey) -> Descriptor:
     if name != identity.name:
         raise MalformedError(_WHAT, "it is about another node")
     base = document.string("base")
-    if not _is_base(base):
+    if not is_base(base):
         raise MalformedError(_WHAT, "base is not an https URL without a query")
     keys = tuple(
         map(_parse_http_key, document.children("http_keys", most=MAX_HTTP_KEYS))
@@ -180,7 +180,11 @@ def open_descriptor(raw: bytes, identity: VerifierKey) -> Descriptor:
     return descriptor
 
 
-def _is_base(url: str) -> bool:
+def is_base(url: str) -> bool:
+    """Tell whether a text is a node's base URL in its one form.
+
+    Source: SPEC.md#descriptor.
+    """
     match = _BASE.fullmatch(url) if len(url) <= MAX_BASE else None
     if match is None:
         return False

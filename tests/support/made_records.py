@@ -28,7 +28,9 @@ def pdq_of(number: int) -> str:
     return hashlib.sha256(b"%d" % number).hexdigest()
 
 
-def indicator(number: int, *, kind: str = "image") -> bytes:
+def indicator(
+    number: int, *, kind: str = "image", replaces: int | None = None
+) -> bytes:
     """Make the body of a record that asserts one MD5 and one PDQ hash."""
     return encode_record(
         Indicator(
@@ -41,6 +43,7 @@ def indicator(number: int, *, kind: str = "image") -> bytes:
             created_at=START,
             labels=(Label("ncii", "adult"),),
             review=Review("human"),
+            replaces=replaces,
         )
     )
 

@@ -226,9 +226,9 @@ def _create_records() -> None:
         sa.PrimaryKeyConstraint("record_id", name=op.f("pk_opinions")),
     )
     op.create_index(
-        op.f("ix_opinions_ref_origin_ref_index"),
+        op.f("ix_opinions_ref_index_ref_origin"),
         "opinions",
-        ["ref_origin", "ref_index"],
+        ["ref_index", "ref_origin"],
     )
     op.create_table(
         "sightings",
@@ -246,9 +246,9 @@ def _create_records() -> None:
         sa.PrimaryKeyConstraint("record_id", name=op.f("pk_sightings")),
     )
     op.create_index(
-        op.f("ix_sightings_ref_origin_ref_index"),
+        op.f("ix_sightings_ref_index_ref_origin"),
         "sightings",
-        ["ref_origin", "ref_index"],
+        ["ref_index", "ref_origin"],
     )
 
 

@@ -13,17 +13,25 @@ way around it. What a stranger can find out is bounded:
 - A key that is not known makes us fetch the peer's descriptor again, but in the
   background and rarely: waiting for it would tell, by the time it takes, that the
   sender is a peer. The sender tries again, as it would after any refusal.
+
+A body is read from peers only, each within its own limit. The signature covers the
+digest of the body and not the body, so who sent it is known before any of it is read,
+and strangers who hold bodies back hold nothing of ours.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
+import re
 from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from hashlight_node.model import Clock, Peer, PeerState
 from hashlight_node.store.peers import find_peer
@@ -32,11 +40,13 @@ from hashlight_protocol import (
     HttpRequest,
     MalformedError,
     TooLargeError,
+    encode_content_digest,
     open_descriptor,
     parse_key_id,
     parse_vkey,
     verify_request,
 )
+from hashlight_protocol.requests import signature_base
 
 from .errors import (
     RateLimitedError,
@@ -59,10 +69,6 @@ BODY: Final = web.RequestKey("body", bytes)
 CONCURRENT_REQUESTS: Final = 16
 """Requests of one peer under way at a time. Source: SPEC.md#limits."""
 
-_UNVERIFIED_BODIES: Final = 64
-# Bodies being read before we know from whom: bounds memory to 64 times the largest
-# body, whatever strangers do.
-
 _BODY_SECONDS: Final = 10
 # A body is at most a few hundred kilobytes; a peer slower than that cannot keep up
 # with a list either.
@@ -76,6 +82,9 @@ _NOBODY: Final = hashlib.sha256(b"hashlight nobody").digest()
 # What `verify_request` says at its last step, when all that the request alone can
 # get wrong is right; a test holds the two together.
 _NO_MATCH: Final = "it does not match the request"
+
+_COVERED: Final = '("@method" "@authority" "@path" "content-digest" "content-type")'
+_SIGNATURE: Final = re.compile(r"hsf=:([A-Za-z0-9+/]{86}==):")
 
 
 class ConcurrencyLimit:
@@ -131,38 +140,32 @@ class Authenticator:
         self._authority = authority
         self._clock = clock
         self._on_unknown_key = on_unknown_key
-        self._bodies = ConcurrencyLimit(_UNVERIFIED_BODIES)
         # Descriptors whose signature was checked; one entry a peer.
         self._keys: dict[str, tuple[bytes, Mapping[str, bytes]]] = {}
 
-    async def authenticate(
-        self, request: web.Request, *, body_bytes: int
-    ) -> tuple[Peer, bytes]:
-        """Find out who sent a request, and read its body.
+    async def authenticate(self, request: web.Request) -> Peer:
+        """Find out who sent a request; of its body, nothing is read.
 
         Args:
-            request: As it arrived, its body not yet read.
-            body_bytes: Largest body to accept; 0 if the operation takes none.
+            request: As it arrived. What it has of a body, `read_body` must check.
 
         Returns:
-            The peer, which is not in quarantine, and the body that it signed.
+            The peer, which is not in quarantine.
 
         Raises:
             ProtocolError: The request is not of the profile.
-            UnsupportedMediaError: The body is compressed.
             UnknownPeerError: It is, and was not signed by a peer of ours.
 
         Source: SPEC.md#requests.
         """
         verify_plain_target(request)
-        with self._bodies.enter("all"):
-            body = await _read_body(request, body_bytes)
-        signed = HttpRequest(request.method, self._authority, request.path, body)
+        head = HttpRequest(request.method, self._authority, request.path)
         node, key_id = parse_key_id(request.headers)
         peer, public_key = await self._find_key(node, key_id)
+        verify = _verify_head if request.can_read_body else verify_request
         try:
-            verify_request(
-                signed,
+            verify(
+                head,
                 request.headers,
                 public_key=_NOBODY if public_key is None else public_key,
                 now=self._clock(),
@@ -175,7 +178,7 @@ class Authenticator:
             raise UnknownPeerError from error
         if peer is None or public_key is None or peer.state is not PeerState.ACTIVE:
             raise UnknownPeerError
-        return peer, body
+        return peer
 
     async def _find_key(
         self, node: str, key_id: str
@@ -209,9 +212,77 @@ def verify_plain_target(request: web.Request) -> None:
         raise MalformedError("request", "the target is not a plain path")
 
 
-async def _read_body(request: web.Request, limit_bytes: int) -> bytes:
+async def read_body(request: web.Request, limit_bytes: int) -> bytes:
+    """Read the body of a request whose sender is known.
+
+    Args:
+        request: As `Authenticator.authenticate` let it pass.
+        limit_bytes: Largest body to accept; 0 if the operation takes none.
+
+    Returns:
+        The bytes that the sender signed.
+
+    Raises:
+        MalformedError: There is a body where none belongs, or it cannot be read.
+        UnsupportedMediaError: It is compressed.
+        TooLargeError: It is too large.
+        SlowBodyError: It does not arrive in time.
+        AuthInvalidError: It is another than the signed one.
+    """
     if not request.can_read_body:
         return b""
+    body = await _read_body(request, limit_bytes)
+    digest = request.headers.get("Content-Digest")
+    if not body or digest != encode_content_digest(body):
+        raise AuthInvalidError("Content-Digest does not match the body")
+    return body
+
+
+def _verify_head(
+    head: HttpRequest, headers: Mapping[str, str], *, public_key: bytes, now: int
+) -> None:
+    """Check all of a request with a body that can be checked without it.
+
+    Args:
+        head: The request, without its body.
+        headers: As for `verify_request`.
+        public_key: As for `verify_request`.
+        now: Unix seconds.
+
+    Raises:
+        AuthInvalidError: As `verify_request`, with the same words where the
+            signature does not match.
+        ClockSkewError: As `verify_request`.
+    """
+    try:
+        verify_request(head, headers, public_key=_NOBODY, now=now)
+    except AuthInvalidError:
+        pass  # The time is right; all else is judged below, with the body's fields.
+    params = headers["Signature-Input"].strip(" \t").removeprefix("hsf=")
+    if not params.startswith(f"{_COVERED};"):
+        raise AuthInvalidError("it does not cover exactly the required components")
+    signature = _SIGNATURE.fullmatch(headers.get("Signature", "").strip(" \t"))
+    if signature is None:
+        raise AuthInvalidError("Signature is not of the profile")
+    components = [
+        ("@method", head.method),
+        ("@authority", head.authority),
+        ("@path", head.path),
+    ]
+    for name in ("content-digest", "content-type"):
+        value = headers.get(name, "").strip(" \t")
+        if not value or not value.isascii():
+            raise AuthInvalidError(f"the body has no {name}")
+        components.append((name, value))
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(
+            base64.b64decode(signature[1]), signature_base(components, params)
+        )
+    except InvalidSignature:
+        raise AuthInvalidError(_NO_MATCH) from None
+
+
+async def _read_body(request: web.Request, limit_bytes: int) -> bytes:
     if limit_bytes == 0:
         raise MalformedError("request", "this operation takes no body")
     if "Content-Encoding" in request.headers:

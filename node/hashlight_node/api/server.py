@@ -3,7 +3,9 @@
 The limits keep a caller from holding memory or a connection with little: header lines
 of 8 KiB, 64 of them, 20 s for a whole header and as long between requests (aiohttp's
 time-out for idle connections runs from the connection's first moment). Bodies are
-bounded where they are read.
+bounded where they are read, and an answer counts as sent when the system has taken
+all of it. One listener has so many connections that the files of the process last for
+the other one and for the database.
 
 What is not HTTP is answered like everything else, with a problem document; aiohttp
 would answer in plain text and say which versions it is made of.
@@ -12,7 +14,7 @@ would answer in plain text and say which versions it is made of.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 from aiohttp import web
@@ -29,6 +31,9 @@ _IDLE_SECONDS: Final = 20
 
 _LINGERING_SECONDS: Final = 2
 # How long to read on after a body was refused, so that the caller sees why.
+
+_MOST_CONNECTIONS: Final = 400
+# Of the 1,024 files that a process may usually have open, for each of two listeners.
 
 _LIMITS: Final[dict[str, Any]] = {
     "access_log": None,
@@ -87,6 +92,17 @@ def port_of(runner: web.AppRunner) -> int:
 
 
 class _Connection(web.RequestHandler):
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        manager = self._manager
+        if manager is None or len(manager.connections) >= _MOST_CONNECTIONS:
+            cast("asyncio.Transport", transport).abort()
+            return
+        # An answer then waits until it is sent whole; by default the last 64 KiB of it
+        # would stay behind in our memory, for as long as the caller likes.
+        cast("asyncio.Transport", transport).set_write_buffer_limits(high=0)
+        super().connection_made(transport)
+
     @override
     def handle_error(
         self,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from hashlight_node.model import Acknowledgement
+from hashlight_node.model import Acknowledgement, PeerState
 from hashlight_node.peers.errors import (
     PeerMisbehavedError,
     PeerRefusedError,
@@ -20,7 +20,9 @@ from hashlight_node.peers.errors import (
     blaming,
 )
 from hashlight_node.store import deliveries, logs
+from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
+    MalformedError,
     RollbackError,
     SplitViewError,
     frontier_from_tiles,
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from hashlight_node.model import Clock, Log, Peer
     from hashlight_node.peers.client import PeerClient
     from hashlight_node.store.database import Connection, Database
-    from hashlight_protocol import Descriptor, SignedCheckpoint
+    from hashlight_protocol import Descriptor, SignedCheckpoint, VerifierKey
 
 _WAIT_SECONDS: Final = 30
 _POLLS: Final = 20
@@ -54,12 +56,39 @@ _NONE_YET: Final = '"none"'
 _REFUSALS: Final = (2, 10, 60)
 """Seconds to wait when the peer does not copy the log: it may be about to begin."""
 
+_EARLIEST: Final = 1_577_836_800
+"""1 January 2020, before there was any node."""
+
+_AHEAD_SECONDS: Final = 300
+"""How far a peer's clock may be ahead of ours."""
+
 _log = structlog.get_logger()
 
 
 def descriptor_of(peer: Peer) -> Descriptor:
     """Read the descriptor that we hold of a peer; it was verified when it came."""
     return open_descriptor(peer.descriptor, parse_vkey(peer.identity_vkey))
+
+
+def read_cosigned_at(note: bytes, key: VerifierKey, *, now: int) -> int:
+    """Verify a cosignature that was just made, and read its time.
+
+    The time is what we show as the moment of a delivery or an erasure, so it has to be
+    one that can be.
+
+    Args:
+        note: A checkpoint with the cosignature.
+        key: Whose it must be.
+        now: Our own time, Unix seconds.
+
+    Raises:
+        ProtocolError: It does not hold.
+        MalformedError: Its time cannot be true.
+    """
+    cosigned_at = verify_cosignature(note, key)
+    if not _EARLIEST <= cosigned_at <= now + _AHEAD_SECONDS:
+        raise MalformedError("cosignature", "its time cannot be true")
+    return cosigned_at
 
 
 class Collector:
@@ -90,6 +119,12 @@ class Collector:
         task = asyncio.create_task(self._keep_asking(origin, peer))
         self._tasks[key] = task
         task.add_done_callback(lambda _: self._tasks.pop(key, None))
+
+    def stop(self, origin: str, peer_name: str) -> None:
+        """End what `start` began for a peer; it is not to be asked any more."""
+        task = self._tasks.get((origin, peer_name))
+        if task is not None:
+            task.cancel()
 
     @property
     def is_collecting(self) -> bool:
@@ -135,7 +170,7 @@ class Collector:
         log, root_hash, signed = await self._database.read(
             lambda conn: self._compare(conn, origin, peer, fetched.body)
         )
-        acknowledgement = _verify(peer, log, root_hash, signed)
+        acknowledgement = _verify(peer, log, root_hash, signed, now=self._clock())
         await self._database.write(lambda conn: _save(conn, log, peer, acknowledgement))
         if fetched.etag is not None:
             self._etags[key] = fetched.etag
@@ -179,7 +214,7 @@ class Collector:
     async def _ask_until_all(self, origin: str, peer: Peer) -> None:
         refusals = iter(_REFUSALS)
         for _ in range(_POLLS):
-            if await self._has_all(origin, peer):
+            if await self._is_over(origin, peer):
                 return
             # From the question on: a peer that held its answer back is asked at once.
             again_at = asyncio.get_running_loop().time() + _PAUSE_SECONDS
@@ -192,10 +227,12 @@ class Collector:
                 again_at += pause_seconds
             await asyncio.sleep(again_at - asyncio.get_running_loop().time())
 
-    async def _has_all(self, origin: str, peer: Peer) -> bool:
+    async def _is_over(self, origin: str, peer: Peer) -> bool:
+        """Tell whether the peer has all, or is not to be asked any more."""
+
         def read(conn: Connection) -> bool:
             log = logs.find_log(conn, origin)
-            if log is None:
+            if log is None or not is_recipient(conn, log, peer):
                 return True
             newest = deliveries.newest_acknowledgement(conn, log.log_id, peer.peer_id)
             return newest is not None and newest.tree_size >= log.checkpoint_size
@@ -203,8 +240,18 @@ class Collector:
         return await self._database.read(read)
 
 
+def is_recipient(conn: Connection, log: Log, peer: Peer) -> bool:
+    """Tell whether a peer is to hear of one of our logs, as of this transaction."""
+    latest = peer_store.find_peer(conn, peer.name)
+    return (
+        latest is not None
+        and latest.state is PeerState.ACTIVE
+        and peer_store.has_grant(conn, latest.peer_id, log.list_name)
+    )
+
+
 def _verify(
-    peer: Peer, log: Log, root_hash: bytes, signed: SignedCheckpoint
+    peer: Peer, log: Log, root_hash: bytes, signed: SignedCheckpoint, *, now: int
 ) -> Acknowledgement:
     size = signed.head.tree_size
     mirror = descriptor_of(peer).mirror
@@ -214,7 +261,7 @@ def _verify(
             raise SplitViewError(log.origin, size)
         sent = signed.opened.note.signatures
         note = note_cosigned_by(bare_note(signed), sent, mirror)
-        acknowledged_at = verify_cosignature(note, mirror)
+        acknowledged_at = read_cosigned_at(note, mirror, now=now)
     return Acknowledgement(log.origin, peer.name, size, acknowledged_at, note)
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from hashlight_node.store.database import Connection
 
 _MOST_KEPT: Final = 256
-"""Pieces of evidence against one peer: it can make up any number of lists."""
+"""Pieces of evidence against one peer about lists that are nothing to us: it can make
+up any number of them. What it follows or we follow is bounded by what we agreed to."""
 
 _log = structlog.get_logger()
 
@@ -34,12 +35,12 @@ def keep_evidence(
     The first proof is enough. A peer that could make us keep every further one could
     fill our disk.
     """
-    known = [
-        (one.list_name, one.code)
-        for one in deliveries.list_evidence(conn)
-        if one.peer_name == peer.name
-    ]
-    if (list_name, error.code) in known or len(known) >= _MOST_KEPT:
+    if deliveries.has_evidence(conn, peer.peer_id, list_name, error.code):
+        return
+    agreed = _agreed_lists(conn, peer)
+    if list_name not in agreed and (
+        deliveries.count_evidence(conn, peer.peer_id, except_lists=agreed) >= _MOST_KEPT
+    ):
         return
     evidence_id = deliveries.save_evidence(
         conn,
@@ -85,3 +86,14 @@ def quarantine_list(
     log = logs.find_followed_log(conn, peer.name, list_name)
     if log is not None:
         logs.set_log_state(conn, log.log_id, LogState.QUARANTINED, str(error))
+
+
+def _agreed_lists(conn: Connection, peer: Peer) -> set[str]:
+    """Name the lists that a peer cannot make up; empty is the peer itself."""
+    _, grants = peer_store.grants_of(conn, peer.peer_id)
+    follows = peer_store.list_follows(conn)
+    return {
+        "",
+        *(grant.list_name for grant in grants),
+        *(follow.list_name for follow in follows if follow.peer_id == peer.peer_id),
+    }

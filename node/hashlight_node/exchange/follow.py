@@ -152,6 +152,11 @@ class Follower:
         follows = await self._parts.database.read(_list_active)
         return list(await asyncio.gather(*map(sync, follows)))
 
+    async def sweep(self) -> None:
+        """Queue all followed lists, to make up for lost notices; wait for none."""
+        for follow in await self._parts.database.read(_list_active):
+            self._parts.notices.announced(follow.peer_name, follow.list_name)
+
     async def _sync(
         self, peer_name: str, list_name: str, progress: Progress | None
     ) -> SyncReport:

@@ -310,7 +310,7 @@ class Inspect:
 def _peers(conn: Connection, follows: list[Follow]) -> tuple[PeerStatus, ...]:
     grants = peer_store.list_grants(conn)
     delivered = deliveries.list_deliveries(conn, None)
-    evidence = deliveries.list_evidence(conn)
+    evidence = deliveries.evidence_counts(conn)
     return tuple(
         PeerStatus(
             name=peer.name,
@@ -321,7 +321,7 @@ def _peers(conn: Connection, follows: list[Follow]) -> tuple[PeerStatus, ...]:
             follows=tuple(one for one in follows if one.peer_id == peer.peer_id),
             deliveries=tuple(one for one in delivered if one.peer_name == peer.name),
             acknowledgements=_newest_acknowledgements(conn, peer),
-            evidence=sum(one.peer_name == peer.name for one in evidence),
+            evidence=evidence.get(peer.peer_id, 0),
         )
         for peer in peer_store.list_peers(conn)
     )

@@ -4,10 +4,16 @@ A key of a log counts because the peer's pinned identity key says so, in a list 
 whose version never goes back. Notes are fetched when there is none yet, when a key is
 not in the one we have, and again after an hour, so that a new key or a new log is
 noticed long before the old ones stop.
+
+A note may be as large as a limit allows, and its peer may want to keep us busy with it:
+notes are read in a thread, one of a peer at a time, and each is fetched for want of a
+key once a minute only.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -28,7 +34,12 @@ if TYPE_CHECKING:
     from hashlight_protocol import ListNote, LogInfo
 
 _FRESH_SECONDS: Final = 3600
-_MOST_KEPT: Final = 1024
+_REFRESH_SECONDS: Final = 60
+
+_MOST_KEPT: Final = 256
+_MOST_KEPT_BYTES: Final = 1 << 20
+# Of one peer, which could otherwise fill our memory with lists. A note of one log is
+# below 1 kB; what we parsed takes several times as much.
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +50,13 @@ class KnownNote:
         note: The parsed view.
         raw: The bytes that the identity key signed.
         fetched_at: When the peer said so last, Unix seconds; 0 if by another run.
+        refreshed_at: When `refresh` last asked; 0 if it never did.
     """
 
     note: ListNote
     raw: bytes
     fetched_at: int
+    refreshed_at: int = 0
 
     def log(self, origin: str) -> LogInfo | None:
         """Find one log of the list."""
@@ -68,7 +81,8 @@ class ListNotes:
         self._database = database
         self._client = client
         self._clock = clock
-        self._known: dict[tuple[str, str], KnownNote] = {}
+        self._known: dict[str, dict[str, KnownNote]] = defaultdict(dict)
+        self._reading: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def current(self, peer: Peer, list_name: str) -> KnownNote:
         """Give the list note, fetched if ours is older than an hour.
@@ -78,11 +92,12 @@ class ListNotes:
         """
         known = await self._recall(peer, list_name)
         if known is None or self._clock() - known.fetched_at >= _FRESH_SECONDS:
-            return await self.refresh(peer, list_name)
+            refreshed_at = 0 if known is None else known.refreshed_at
+            return await self._fetch(peer, list_name, known, refreshed_at)
         return known
 
     async def refresh(self, peer: Peer, list_name: str) -> KnownNote:
-        """Fetch the list note now.
+        """Fetch the list note, unless this was done within the last minute.
 
         Raises:
             PeerUnavailableError: The peer does not answer.
@@ -91,23 +106,24 @@ class ListNotes:
                 back behind the one we have.
         """
         known = await self._recall(peer, list_name)
+        now = self._clock()
+        if known is not None and now - known.refreshed_at < _REFRESH_SECONDS:
+            return known
+        return await self._fetch(peer, list_name, known, now)
+
+    async def _fetch(
+        self, peer: Peer, list_name: str, known: KnownNote | None, refreshed_at: int
+    ) -> KnownNote:
         raw = await self._client.fetch_list_note(peer, list_name)
-        what = f"list note of {list_name}"
-        with blaming(peer.name, what, raw):
-            note = open_list_note(raw, parse_vkey(peer.identity_vkey))
-            if note.id != list_id(peer.name, list_name):
-                raise MalformedError("list note", "it is about another list")
-        if known is not None:
-            # Either document alone is harmless; only both together show the lie.
-            with blaming(peer.name, what, known.raw + b"\n" + raw):
-                verify_successor(known.note, note)
-        fresh = KnownNote(note, raw, self._clock())
+        async with self._reading[peer.name]:
+            note = await asyncio.to_thread(_open, peer, list_name, raw, known)
+        fresh = KnownNote(note, raw, self._clock(), refreshed_at)
         if known is None or known.note.version < note.version:
             await self._save(peer, list_name, fresh)
         return self._remember(peer, list_name, fresh)
 
     async def _recall(self, peer: Peer, list_name: str) -> KnownNote | None:
-        known = self._known.get((peer.name, list_name))
+        known = self._known[peer.name].get(list_name)
         if known is not None:
             return known
 
@@ -117,19 +133,27 @@ class ListNotes:
         log = await self._database.read(find)
         if log is None or log.list_note is None:
             return None
-        note = open_list_note(log.list_note, parse_vkey(peer.identity_vkey))
-        return KnownNote(note, log.list_note, fetched_at=0)
+        identity = parse_vkey(peer.identity_vkey)
+        async with self._reading[peer.name]:
+            note = await asyncio.to_thread(open_list_note, log.list_note, identity)
+        stored = KnownNote(note, log.list_note, fetched_at=0)
+        return self._remember(peer, list_name, stored)
 
     def _remember(self, peer: Peer, list_name: str, fresh: KnownNote) -> KnownNote:
-        key = (peer.name, list_name)
-        latest = self._known.get(key)
-        if latest is not None and latest.note.version > fresh.note.version:
+        kept = self._known[peer.name]
+        latest = kept.get(list_name)
+        if latest is not None and (
+            (latest.note.version, latest.fetched_at)
+            > (fresh.note.version, fresh.fetched_at)
+        ):
             # Two of us asked, and the peer published a version in between.
             return latest
-        if latest is None and len(self._known) >= _MOST_KEPT:
-            # The oldest goes. A peer could otherwise fill our memory with lists.
-            del self._known[next(iter(self._known))]
-        self._known[key] = fresh
+        kept.pop(list_name, None)
+        kept[list_name] = fresh
+        total_bytes = sum(len(one.raw) for one in kept.values())
+        while len(kept) > _MOST_KEPT or total_bytes > _MOST_KEPT_BYTES:
+            oldest = kept.pop(next(iter(kept)))
+            total_bytes -= len(oldest.raw)
         return fresh
 
     async def _save(self, peer: Peer, list_name: str, fresh: KnownNote) -> None:
@@ -139,3 +163,17 @@ class ListNotes:
                 logs.set_list_note(conn, log.log_id, fresh.raw, fresh.note.version)
 
         await self._database.write(save)
+
+
+def _open(peer: Peer, list_name: str, raw: bytes, known: KnownNote | None) -> ListNote:
+    """Read a note and compare it with the one we have; takes a second at worst."""
+    what = f"list note of {list_name}"
+    with blaming(peer.name, what, raw):
+        note = open_list_note(raw, parse_vkey(peer.identity_vkey))
+        if note.id != list_id(peer.name, list_name):
+            raise MalformedError("list note", "it is about another list")
+    if known is not None:
+        # Either document alone is harmless; only both together show the lie.
+        with blaming(peer.name, what, known.raw + b"\n" + raw):
+            verify_successor(known.note, note)
+    return note

@@ -111,14 +111,12 @@ class Lookup:
         confirmed = await self._database.read(
             lambda conn: self._confirm(conn, candidates)
         )
-        results = assemble(
-            queries,
-            candidates,
-            confirmed.evidence,
-            confirmed.opinions,
-            policy=self._policy,
-            node_name=self._node_name,
-        )
+        if len(confirmed.evidence) > _INLINE_QUERIES or confirmed.opinions:
+            results = await asyncio.to_thread(
+                self._assemble, queries, candidates, confirmed
+            )
+        else:
+            results = self._assemble(queries, candidates, confirmed)
         return LookupAnswer(results, confirmed.lists)
 
     async def lookup_image(self, data: bytes) -> tuple[ImageSignals, LookupAnswer]:
@@ -142,6 +140,21 @@ class Lookup:
             parse_signal("sha256", found.sha256),
         ]
         return found, await self.lookup(queries, max_distance=None)
+
+    def _assemble(
+        self,
+        queries: Sequence[Signal],
+        candidates: Sequence[Sequence[Candidate]],
+        confirmed: _Confirmed,
+    ) -> tuple[LookupResult, ...]:
+        return assemble(
+            queries,
+            candidates,
+            confirmed.evidence,
+            confirmed.opinions,
+            policy=self._policy,
+            node_name=self._node_name,
+        )
 
     def _confirm(
         self, conn: Connection, candidates: Sequence[Sequence[Candidate]]

@@ -8,14 +8,19 @@ makes up for lost ones.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections import Counter
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 
 Item = TypeVar("Item", bound="Hashable")
 Key = TypeVar("Key", bound="Hashable")
 Result = TypeVar("Result")
+
+_TURNS_OF_A_PEER: Final = 2
+"""One long transfer does not hold up the peer's other lists; two slow ones do."""
 
 
 class PendingQueue(Generic[Item]):
@@ -46,6 +51,43 @@ class PendingQueue(Generic[Item]):
         return item
 
 
+class PeerQueue(PendingQueue[tuple[str, str]]):
+    """A queue of (peer name, what), in which no peer keeps all workers busy.
+
+    An item whose turn is under way waits for its end, in the queue and not in a worker,
+    and so does what would be too much for one peer.
+
+    For one event loop; not thread-safe.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._running: set[tuple[str, str]] = set()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[tuple[str, str]]:
+        """Wait for the oldest item that may run, and hold its turn."""
+        while (item := self._next()) is None:
+            self._filled.clear()
+            await self._filled.wait()
+        del self._items[item]
+        self._running.add(item)
+        try:
+            yield item
+        finally:
+            self._running.remove(item)
+            self._filled.set()
+
+    def _next(self) -> tuple[str, str] | None:
+        turns = Counter(peer for peer, _ in self._running)
+        may_run = (
+            item
+            for item in self._items
+            if item not in self._running and turns[item[0]] < _TURNS_OF_A_PEER
+        )
+        return next(may_run, None)
+
+
 class Notices:
     """Wakes long polls and queues the work that a change causes.
 
@@ -53,14 +95,16 @@ class Notices:
 
     Attributes:
         pushes: Origins of own logs whose newest checkpoint peers should hear of.
+        peer_pushes: (peer name, origin): who should hear of which of them.
         syncs: (peer name, list name) of follows that should look for news.
     """
 
     def __init__(self) -> None:
         self.pushes: PendingQueue[str] = PendingQueue()
-        self.syncs: PendingQueue[tuple[str, str]] = PendingQueue()
+        self.peer_pushes = PeerQueue()
+        self.syncs = PeerQueue()
         self._events: dict[str, asyncio.Event] = {}
-        self._timers: dict[Hashable, asyncio.TimerHandle] = {}
+        self._timers: dict[tuple[PeerQueue, tuple[str, str]], asyncio.TimerHandle] = {}
         self._closed = False
 
     def advanced(self, origin: str) -> None:
@@ -91,14 +135,13 @@ class Notices:
             return released
         return self._events.setdefault(origin, asyncio.Event())
 
-    def push_later(self, origin: str, seconds: float) -> None:
-        """Queue a push after a while; takes the place of one that was to be later."""
-        self._later(origin, seconds, lambda: self.pushes.add(origin))
+    def push_later(self, peer_name: str, origin: str, seconds: float) -> None:
+        """Queue a push to one peer after a while, unless it will be queued earlier."""
+        self._later(self.peer_pushes, (peer_name, origin), seconds)
 
     def sync_later(self, peer_name: str, list_name: str, seconds: float) -> None:
-        """Queue a sync after a while; takes the place of one that was to be later."""
-        key = (peer_name, list_name)
-        self._later(key, seconds, lambda: self.syncs.add(key))
+        """Queue a sync after a while, unless it will be queued earlier."""
+        self._later(self.syncs, (peer_name, list_name), seconds)
 
     def close(self) -> None:
         """Forget everything that was to happen later; release all long polls."""
@@ -109,18 +152,23 @@ class Notices:
         for origin in list(self._events):
             self.wake(origin)
 
-    def _later(self, key: Hashable, seconds: float, act: Callable[[], None]) -> None:
+    def _later(self, queue: PeerQueue, item: tuple[str, str], seconds: float) -> None:
+        key = (queue, item)
+
         def fire() -> None:
             del self._timers[key]
-            act()
+            queue.add(item)
 
         if self._closed:
             return
-        earlier = self._timers.pop(key, None)
-        if earlier is not None:
-            earlier.cancel()
         loop = asyncio.get_running_loop()
-        self._timers[key] = loop.call_later(seconds, fire)
+        fires_at = loop.time() + seconds
+        set_before = self._timers.get(key)
+        if set_before is not None:
+            if set_before.when() <= fires_at:
+                return
+            set_before.cancel()
+        self._timers[key] = loop.call_at(fires_at, fire)
 
 
 class Rounds(Generic[Key, Result]):
@@ -167,12 +215,13 @@ class Backoff(Generic[Key]):
 
     def __init__(self, *, limit_seconds: int) -> None:
         self._limit_seconds = limit_seconds
-        self._failures: dict[Key, tuple[int, int]] = {}
+        self._failures: dict[Key, tuple[int, int, int]] = {}
 
     def remaining_seconds(self, key: Key, now: int) -> int:
         """Tell how long to wait still; 0 to go ahead."""
-        _, until = self._failures.get(key, (0, now))
-        return max(0, until - now)
+        _, failed_at, until = self._failures.get(key, (0, now, now))
+        # A clock that was set back must not keep us waiting until it has caught up.
+        return max(0, until - now) if failed_at <= now else 0
 
     def failed(self, key: Key, now: int, asked_seconds: int | None = None) -> int:
         """Count a failure.
@@ -186,11 +235,11 @@ class Backoff(Generic[Key]):
         Returns:
             Seconds to wait.
         """
-        count, _ = self._failures.get(key, (0, now))
+        count, _, _ = self._failures.get(key, (0, now, now))
         own_seconds = 1 << min(count, 30)
         wanted_seconds = max(own_seconds, asked_seconds or 0)
         seconds = max(1, min(wanted_seconds, self._limit_seconds))
-        self._failures[key] = (count + 1, now + seconds)
+        self._failures[key] = (count + 1, now, now + seconds)
         return seconds
 
     def succeeded(self, key: Key) -> None:

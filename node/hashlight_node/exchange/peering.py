@@ -241,8 +241,8 @@ class Peering:
     async def unfollow(self, peer_name: str, list_name: str) -> None:
         """Copy a list no further.
 
-        What was copied stays, marked as frozen, and goes on serving lookups without
-        news of retractions.
+        What was copied stays, marked as frozen, so that following again goes on from
+        there. It matches nothing meanwhile: nobody tells us what is withdrawn.
 
         Raises:
             UnknownPeerError: No such peer is pinned.

@@ -14,9 +14,11 @@ from hashlight_protocol import (
     Body,
     BodyStatus,
     Erase,
+    Indicator,
     ListNote,
     LogInfo,
     Meta,
+    Reason,
     RecordEntry,
     Ref,
     Retract,
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from hashlight_node.matching.matcher import Matcher
     from hashlight_node.model import Clock, Log, SignalChange
     from hashlight_node.store.database import Connection, Database
-    from hashlight_protocol import JsonValue, Reason
+    from hashlight_protocol import JsonValue
 
 __all__ = ["IdempotencyKey", "Publisher", "WithdrawalKind"]
 
@@ -185,7 +187,15 @@ class Publisher:
                 raise UnknownListError(list_name)
             now = self._clock()
             signer = self._keyring.log(log.origin)
-            done = append(conn, log, *prepared, signer=signer, now=now)
+            superseded = _retract_replaced(prepared.replaced, log.tree_size)
+            done = append(
+                conn,
+                log,
+                [*prepared.entries, *superseded],
+                [*prepared.bodies, *(Body(BodyStatus.NONE) for _ in superseded)],
+                signer=signer,
+                now=now,
+            )
             refs = tuple(
                 Ref(log.origin, done.first_index + n) for n in range(len(bodies))
             )
@@ -268,17 +278,40 @@ class Publisher:
         return written.refs
 
 
-def _prepare(
-    list_of: str, bodies: Sequence[bytes]
-) -> tuple[list[RecordEntry], list[Body]]:
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """Records ready to be appended, and the indexes of those that they replace."""
+
+    entries: list[RecordEntry]
+    bodies: list[Body]
+    replaced: frozenset[int]
+
+
+def _prepare(list_of: str, bodies: Sequence[bytes]) -> _Prepared:
     entries: list[RecordEntry] = []
     salted: list[Body] = []
+    replaced: set[int] = set()
     for body in bodies:
-        parse_record(body)
+        record = parse_record(body)
+        if isinstance(record, Indicator) and record.replaces is not None:
+            replaced.add(record.replaces)
         salt = secrets.token_bytes(SALT_BYTES)
         entries.append(RecordEntry(commit(list_of, salt, body)))
         salted.append(Body(BodyStatus.PRESENT, salt, body))
-    return entries, salted
+    return _Prepared(entries, salted, frozenset(replaced))
+
+
+def _retract_replaced(replaced: frozenset[int], tree_size: int) -> list[Retract]:
+    """Retract what new records replace.
+
+    A replacement that is erased later is unreadable for a follower who comes after
+    that, who would then match what it replaced. The log must say it for itself.
+    """
+    return [
+        Retract(leaf_index, 1, int(Reason.SUPERSEDED))
+        for leaf_index in sorted(replaced)
+        if leaf_index < tree_size
+    ]
 
 
 def _own_log(conn: Connection, ref: Ref) -> Log:

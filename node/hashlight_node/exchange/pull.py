@@ -6,8 +6,8 @@ The order of things is what makes it safe to stop anywhere:
    arrives meanwhile never makes an honest answer look like a step back;
 2. tiles prove that the new checkpoint extends our own tree and everything we ever
    cosigned of the log, and what each bundle must hash to;
-3. the new checkpoint is remembered before its content is fetched: a peer that shows
-   another one to the next attempt is caught;
+3. the new checkpoint is remembered before its content is fetched, unless a larger one
+   was announced meanwhile: a peer that shows another one to the next attempt is caught;
 4. bundles are verified, then stored and applied in batches, in index order;
 5. with the last batch the checkpoint becomes ours, and we acknowledge it.
 
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
 
 _ATTEMPTS: Final = 5
-"""How often a pull starts again because a push came in between."""
+"""How often a pull is planned again because a push came in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +115,21 @@ class Pull:
                 the batch that it belongs to is stored.
             ExchangeError: The operator ended the exchange in the meantime.
         """
+        known = await self._parts.database.read(self._read_known)
+        signed = await self._fetch_checkpoint(note)
+        self._check_head(known, signed)
+        if self._has_all_of(signed):
+            await self._copy.confirm()
+            return self._copy.tally
+        frontier = await self._parts.database.read(self._read_frontier)
         for _ in range(_ATTEMPTS):
-            known = await self._parts.database.read(self._read_known)
-            signed = await self._fetch_checkpoint(note)
-            self._check_head(known, signed)
-            if self._has_all_of(signed):
-                await self._copy.confirm()
-                return self._copy.tally
-            frontier = await self._parts.database.read(self._read_frontier)
             span = await self._plan(frontier, known, signed)
-            if await self._remember(known, signed):
+            newer = await self._remember(known, signed)
+            if newer is None:
                 await self._transfer(frontier, span, signed)
                 return self._copy.tally
+            self._check_head(newer, signed)
+            known = newer
         raise PeerUnavailableError(self._peer.name, "its log changes too quickly")
 
     def _read_known(self, conn: Connection) -> _Known:
@@ -188,26 +191,37 @@ class Pull:
                 plan_range, frontier, signed.checkpoint, tiles, anchor=anchor
             )
 
-    async def _remember(self, known: _Known, signed: SignedCheckpoint) -> bool:
-        """Write down what we are about to copy; False if a push came in between."""
+    async def _remember(self, known: _Known, signed: SignedCheckpoint) -> _Known | None:
+        """Write down what we are about to copy.
+
+        Returns:
+            None to go ahead; or what a push brought in between, which the checkpoint
+            must be shown to extend first.
+        """
         now = self._parts.clock()
 
-        def write(conn: Connection) -> bool:
-            # Compare and swap: what was planned with must still be the newest.
-            if deliveries.known_head(conn, self._origin) != known.head:
-                return False
-            if signed.head != known.head:
-                _, note = cosigned_note(signed, self._parts.witness, now=now)
-                deliveries.save_witnessed(
-                    conn,
-                    origin=self._origin,
-                    peer_id=self._peer.peer_id,
-                    tree_size=signed.head.tree_size,
-                    root_hash=signed.head.root_hash,
-                    note=note,
-                    now=now,
-                )
-            return True
+        def write(conn: Connection) -> _Known | None:
+            latest = self._read_known(conn)
+            head = latest.head
+            if head is not None:
+                if head.tree_size > signed.head.tree_size or head == signed.head:
+                    # The next pull holds the larger one against what this one copies.
+                    # To start again instead would copy nothing of a log that grows
+                    # steadily.
+                    return None
+                if head != known.head:
+                    return latest
+            _, note = cosigned_note(signed, self._parts.witness, now=now)
+            deliveries.save_witnessed(
+                conn,
+                origin=self._origin,
+                peer_id=self._peer.peer_id,
+                tree_size=signed.head.tree_size,
+                root_hash=signed.head.root_hash,
+                note=note,
+                now=now,
+            )
+            return None
 
         return await self._parts.database.write(write)
 

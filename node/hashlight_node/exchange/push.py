@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -33,14 +32,18 @@ from hashlight_protocol import (
     consistency_proof,
     encode_add_checkpoint,
     parse_signatures,
-    verify_cosignature,
 )
 
-from .acknowledgements import Collector, descriptor_of
+from .acknowledgements import (
+    Collector,
+    descriptor_of,
+    is_recipient,
+    read_cosigned_at,
+)
 from .cosigning import note_cosigned_by
 from .errors import UnknownListError
 from .evidence import keep_evidence
-from .notices import Backoff, Rounds
+from .notices import Backoff
 from .receipts import stored_hashes
 
 if TYPE_CHECKING:
@@ -62,8 +65,17 @@ class _Submission:
     """What to send one peer about one log."""
 
     log: Log
+    peer: Peer
     note: bytes
     request: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Behind:
+    """Who lacks what: (peer name, origin) to push, (origin, peer) to ask."""
+
+    unseen: list[tuple[str, str]]
+    unacknowledged: list[tuple[str, Peer]]
 
 
 class Pusher:
@@ -93,15 +105,23 @@ class Pusher:
         )
         self._clock = clock
         self._notices = notices
-        self._rounds: Rounds[tuple[str, str], Delivery | None] = Rounds()
         self._backoff: Backoff[str] = Backoff(limit_seconds=_RETRY_LIMIT_SECONDS)
         self._delivered: dict[tuple[str, str], tuple[int, int]] = {}
 
-    async def push(self, origin: str) -> list[Delivery]:
-        """Announce a log's newest checkpoint to all granted peers at the same time.
+    async def queue(self, origin: str) -> None:
+        """Queue a log's newest checkpoint for every peer that may have it.
 
-        Peers that do not answer are tried again later, peers that refuse are not; none
-        holds up the others. Acknowledgements are collected in the background.
+        Args:
+            origin: One of our logs.
+
+        Raises:
+            UnknownListError: It is not one of our logs.
+        """
+        for peer in await self._read_recipients(origin):
+            self._notices.peer_pushes.add((peer.name, origin))
+
+    async def push(self, origin: str) -> list[Delivery]:
+        """Announce a log's newest checkpoint to all granted peers, and wait for them.
 
         Args:
             origin: One of our logs.
@@ -112,21 +132,46 @@ class Pusher:
         Raises:
             UnknownListError: It is not one of our logs.
         """
-        peers = await self._database.read(lambda conn: _recipients(conn, origin))
-        tried = (
-            self._rounds.run((origin, peer.name), partial(self._push_one, origin, peer))
-            for peer in peers
-        )
+        peers = await self._read_recipients(origin)
+        tried = (self.push_to(peer.name, origin) for peer in peers)
         delivered = await asyncio.gather(*tried)
         return [delivery for delivery in delivered if delivery is not None]
 
+    async def push_to(self, peer_name: str, origin: str) -> Delivery | None:
+        """Announce a log's newest checkpoint to one peer, if it may still have it.
+
+        A peer that does not answer is tried again later, one that refuses is not.
+        Its acknowledgement is collected in the background.
+
+        Args:
+            peer_name: The peer.
+            origin: One of our logs.
+
+        Returns:
+            What was delivered now, if anything.
+
+        Raises:
+            UnknownListError: It is not one of our logs.
+        """
+        waiting = self._backoff.remaining_seconds(peer_name, self._clock())
+        if waiting:
+            self._notices.push_later(peer_name, origin, waiting)
+            return None
+        try:
+            delivery = await self._deliver(peer_name, origin)
+        except PeerError as error:
+            await self._fail(peer_name, origin, error)
+            return None
+        self._backoff.succeeded(peer_name)
+        return delivery
+
     async def sweep(self) -> None:
-        """Make up for lost notices: push what is unseen, ask for acknowledgements."""
-        for origin, unseen, unacknowledged in await self._database.read(_behind):
-            if unseen:
-                await self.push(origin)
-            for peer in unacknowledged:
-                self._collector.start(origin, peer)
+        """Make up for lost notices: queue what is unseen, ask for acknowledgements."""
+        behind = await self._database.read(_behind)
+        for item in behind.unseen:
+            self._notices.peer_pushes.add(item)
+        for origin, peer in behind.unacknowledged:
+            self._collector.start(origin, peer)
 
     async def collect_acknowledgement(
         self, origin: str, peer: Peer, *, wait_seconds: int
@@ -155,77 +200,80 @@ class Pusher:
         """Stop collecting acknowledgements."""
         await self._collector.close()
 
-    async def _push_one(self, origin: str, peer: Peer) -> Delivery | None:
-        waiting = self._backoff.remaining_seconds(peer.name, self._clock())
-        if waiting:
-            self._notices.push_later(origin, waiting)
-            return None
-        if await self._has_just_seen(origin, peer):
-            return None
-        try:
-            delivery = await self._deliver(origin, peer)
-        except PeerError as error:
-            await self._fail(origin, peer, error)
-            return None
-        self._backoff.succeeded(peer.name)
-        self._delivered[origin, peer.name] = (delivery.tree_size, self._clock())
-        self._collector.start(origin, peer)
-        return delivery
+    async def _read_recipients(self, origin: str) -> list[Peer]:
+        return await self._database.read(
+            lambda conn: _recipients(conn, _own_log(conn, origin))
+        )
 
-    async def _fail(self, origin: str, peer: Peer, error: PeerError) -> None:
+    async def _fail(self, peer_name: str, origin: str, error: PeerError) -> None:
         match error:
             case PeerUnavailableError(retry_after_seconds=asked_seconds):
                 now = self._clock()
-                seconds = self._backoff.failed(peer.name, now, asked_seconds)
-                self._notices.push_later(origin, seconds)
-                _log.warning("push failed", peer=peer.name, wait_seconds=seconds)
+                seconds = self._backoff.failed(peer_name, now, asked_seconds)
+                self._notices.push_later(peer_name, origin, seconds)
+                _log.warning("push failed", peer=peer_name, wait_seconds=seconds)
             case PeerRefusedError(code=code):
-                _log.warning("push refused", peer=peer.name, code=code)
+                _log.warning("push refused", peer=peer_name, code=code)
             case PeerMisbehavedError():
-                await self._keep(peer, origin, error)
+                await self._keep(peer_name, origin, error)
             case _:
                 raise error
 
-    async def _has_just_seen(self, origin: str, peer: Peer) -> bool:
-        # A push that is repeated for the sake of one peer need not bother the others.
-        log = await self._database.read(lambda conn: _own_log(conn, origin))
-        size, at = self._delivered.get((origin, peer.name), (-1, 0))
-        return size == log.checkpoint_size and self._clock() - at < _REPEAT_SECONDS
-
-    async def _deliver(self, origin: str, peer: Peer) -> Delivery:
-        old_size = await self._database.read(
-            lambda conn: _delivered_size(conn, origin, peer)
-        )
+    async def _deliver(self, peer_name: str, origin: str) -> Delivery | None:
+        first = await self._prepare(peer_name, origin)
+        if first is None or self._has_just_seen(first):
+            return None
         try:
-            return await self._submit(origin, peer, old_size)
+            return await self._submit(first)
         except ConflictError as error:
             # The peer knows better, because it saw the checkpoint while it pulled, or
             # because an answer of it was lost. Once: two sizes in a row are a race that
             # the next push settles.
             known_size = error.known_size
+        second = await self._prepare(peer_name, origin, known_size)
+        if second is None:
+            return None
         try:
-            return await self._submit(origin, peer, known_size)
+            return await self._submit(second)
         except ConflictError as error:
-            raise PeerUnavailableError(peer.name, "its view changes") from error
+            raise PeerUnavailableError(peer_name, "its view changes") from error
 
-    async def _submit(self, origin: str, peer: Peer, old_size: int) -> Delivery:
+    async def _prepare(
+        self, peer_name: str, origin: str, known_size: int | None = None
+    ) -> _Submission | None:
+        """Read what to send; None if the peer is not to hear of the log any more."""
         submission = await self._database.read(
-            lambda conn: _submission(conn, origin, old_size)
+            lambda conn: _submission(conn, origin, peer_name, known_size)
         )
+        if submission is None:
+            self._collector.stop(origin, peer_name)
+        return submission
+
+    def _has_just_seen(self, submission: _Submission) -> bool:
+        # A push that is repeated for the sake of one peer need not bother the others.
+        log = submission.log
+        size, at = self._delivered.get((log.origin, submission.peer.name), (-1, 0))
+        passed_seconds = self._clock() - at
+        return size == log.checkpoint_size and 0 <= passed_seconds < _REPEAT_SECONDS
+
+    async def _submit(self, submission: _Submission) -> Delivery:
+        peer = submission.peer
         answer = await self._client.push_checkpoint(peer, submission.request)
         match answer:
             case KnownSize(tree_size):
-                self._check_known(submission.log, peer, tree_size)
+                await self._check_known(submission.log.origin, peer, tree_size)
                 raise ConflictError(tree_size)
             case Cosigned(lines):
-                return await self._accept(submission, peer, lines)
+                return await self._accept(submission, lines)
 
-    def _check_known(self, log: Log, peer: Peer, tree_size: int) -> None:
+    async def _check_known(self, origin: str, peer: Peer, tree_size: int) -> None:
         """Notice that a peer has seen more of our log than we have.
 
         It says so without proof, so it may lie; or this node was restored from an old
         backup and must not sign anything more. The operator has to look.
         """
+        # As of now: the log may have grown, and the peer pulled, since we asked.
+        log = await self._database.read(lambda conn: _own_log(conn, origin))
         if tree_size > log.checkpoint_size:
             _log.error(
                 "a peer claims to know more of our log than we do: restored backup",
@@ -239,14 +287,12 @@ class Pusher:
                 peer.name, "known size", cause, str(tree_size).encode()
             )
 
-    async def _accept(
-        self, submission: _Submission, peer: Peer, lines: bytes
-    ) -> Delivery:
-        log = submission.log
+    async def _accept(self, submission: _Submission, lines: bytes) -> Delivery:
+        log, peer = submission.log, submission.peer
         witness = descriptor_of(peer).witness
         with blaming(peer.name, f"cosignature of {log.origin}", lines):
             note = note_cosigned_by(submission.note, parse_signatures(lines), witness)
-            cosigned_at = verify_cosignature(note, witness)
+            cosigned_at = read_cosigned_at(note, witness, now=self._clock())
 
         def save(conn: Connection) -> None:
             deliveries.save_delivery(
@@ -260,19 +306,24 @@ class Pusher:
             peer_store.touch_peer(conn, peer.peer_id, self._clock())
 
         await self._database.write(save)
+        self._delivered[log.origin, peer.name] = (log.checkpoint_size, self._clock())
+        self._collector.start(log.origin, peer)
         return Delivery(log.origin, peer.name, log.checkpoint_size, cosigned_at)
 
-    async def _keep(self, peer: Peer, origin: str, error: PeerMisbehavedError) -> None:
+    async def _keep(
+        self, peer_name: str, origin: str, error: PeerMisbehavedError
+    ) -> None:
         def keep(conn: Connection) -> None:
+            peer = peer_store.find_peer(conn, peer_name)
             log = logs.find_log(conn, origin)
             name = "" if log is None else log.list_name
-            keep_evidence(conn, peer, name, error, now=self._clock())
+            if peer is not None:
+                keep_evidence(conn, peer, name, error, now=self._clock())
 
         await self._database.write(keep)
 
 
-def _recipients(conn: Connection, origin: str) -> list[Peer]:
-    log = _own_log(conn, origin)
+def _recipients(conn: Connection, log: Log) -> list[Peer]:
     return [
         peer
         for peer in peer_store.granted_peers(conn, log.list_name)
@@ -287,37 +338,38 @@ def _own_log(conn: Connection, origin: str) -> Log:
     return log
 
 
-def _behind(conn: Connection) -> list[tuple[str, bool, list[Peer]]]:
-    """List our logs: whether a peer has not seen all, and who has not applied all."""
-    found: list[tuple[str, bool, list[Peer]]] = []
+def _behind(conn: Connection) -> _Behind:
+    unseen: list[tuple[str, str]] = []
+    unacknowledged: list[tuple[str, Peer]] = []
     for log in logs.list_logs(conn, Role.OWN):
         if log.checkpoint is None:
             continue
-        unseen = False
-        unacknowledged: list[Peer] = []
-        for peer in _recipients(conn, log.origin):
+        for peer in _recipients(conn, log):
             size = deliveries.delivered_size(conn, log.log_id, peer.peer_id)
             newest = deliveries.newest_acknowledgement(conn, log.log_id, peer.peer_id)
-            unseen = unseen or size < log.checkpoint_size
+            if size < log.checkpoint_size:
+                unseen.append((peer.name, log.origin))
             if newest is None or newest.tree_size < log.checkpoint_size:
-                unacknowledged.append(peer)
-        found.append((log.origin, unseen, unacknowledged))
-    return found
+                unacknowledged.append((log.origin, peer))
+    return _Behind(unseen, unacknowledged)
 
 
-def _delivered_size(conn: Connection, origin: str, peer: Peer) -> int:
+def _submission(
+    conn: Connection, origin: str, peer_name: str, known_size: int | None
+) -> _Submission | None:
+    """Build a push, unless grant or peer are gone: what was queued may be old."""
     log = _own_log(conn, origin)
-    size = deliveries.delivered_size(conn, log.log_id, peer.peer_id)
-    # More than we have was delivered only before a restore from backup; the answer to
-    # the push will say so.
-    return min(size, log.checkpoint_size)
-
-
-def _submission(conn: Connection, origin: str, old_size: int) -> _Submission:
-    log = _own_log(conn, origin)
+    peer = peer_store.find_peer(conn, peer_name)
+    if peer is None or not is_recipient(conn, log, peer):
+        return None
+    if known_size is None:
+        # More than we have was delivered only before a restore from backup; the answer
+        # to the push will say so.
+        delivered_size = deliveries.delivered_size(conn, log.log_id, peer.peer_id)
+        known_size = min(delivered_size, log.checkpoint_size)
     proof = consistency_proof(
-        stored_hashes(conn, log), old_size=old_size, new_size=log.checkpoint_size
+        stored_hashes(conn, log), old_size=known_size, new_size=log.checkpoint_size
     )
     note = log.checkpoint or b""
-    request = encode_add_checkpoint(AddCheckpoint(old_size, tuple(proof), note))
-    return _Submission(log, note, request)
+    request = encode_add_checkpoint(AddCheckpoint(known_size, tuple(proof), note))
+    return _Submission(log, peer, note, request)

@@ -206,11 +206,11 @@ class Serving:
         """Give the caller's own grants; none if it is in quarantine."""
 
         def read(conn: Connection) -> GrantsAnswer:
+            if not _is_active(conn, peer):
+                return GrantsAnswer(0, ())
             version, grants = peer_store.grants_of(conn, peer.peer_id)
             return GrantsAnswer(version, tuple(grants))
 
-        if peer.state is not PeerState.ACTIVE:
-            return GrantsAnswer(0, ())
         return await self._database.read(read)
 
     async def witness_checkpoint(self, peer: Peer, origin_hash: str) -> bytes:
@@ -248,53 +248,40 @@ class Serving:
         def find(conn: Connection) -> str:
             return _own_origin(conn, peer, origin_hash)
 
-        def read(conn: Connection) -> tuple[bytes | None, bool]:
+        def read(conn: Connection) -> bytes | None:
             name = parse_origin(_own_origin(conn, peer, origin_hash))
             log = logs.find_log(conn, name.origin)
-            follow = peer_store.find_follow(conn, peer.peer_id, name.list_name)
-            note = None if log is None else log.mirror_checkpoint
-            return note, follow is not None
-
-        async def current() -> bytes:
-            note, is_followed = await self._database.read(read)
-            if note is None and is_followed and seconds > 0:
-                # The first copy may be under way: worth waiting for.
-                await self._changed(origin, seconds)
-                note, _ = await self._database.read(read)
-            return _note(note)
+            if log is not None and log.mirror_checkpoint is not None:
+                return log.mirror_checkpoint
+            if peer_store.find_follow(conn, peer.peer_id, name.list_name) is None:
+                raise UnknownLogError
+            return None  # The first copy may be under way: worth waiting for.
 
         origin = await self._database.read(find)
-        return await self._wait(origin, current, etag=etag, seconds=seconds)
-
-    async def _changed(self, origin: str, seconds: int) -> None:
-        event = self._notices.subscribe(origin)
-        try:
-            async with asyncio.timeout(min(seconds, LONG_POLL_SECONDS)):
-                await event.wait()
-        except TimeoutError:
-            pass
+        return await self._wait(
+            origin, lambda: self._database.read(read), etag=etag, seconds=seconds
+        )
 
     async def _wait(
         self,
         origin: str,
-        read: Callable[[], Awaitable[bytes]],
+        read: Callable[[], Awaitable[bytes | None]],
         *,
         etag: str | None,
         seconds: int,
     ) -> bytes | None:
-        # Subscribed before reading: a change in between is not missed.
-        event = self._notices.subscribe(origin)
+        # Whoever may not have the log is refused before anything is kept for it.
         note = await read()
-        if not matches_etag(etag, note):
-            return note
-        try:
-            async with asyncio.timeout(min(seconds, LONG_POLL_SECONDS)):
-                await event.wait()
-        except TimeoutError:
-            return None
-        # Read again with all its checks: the grant may have been taken back.
-        note = await read()
-        return None if matches_etag(etag, note) else note
+        if seconds > 0 and not _is_news(note, etag):
+            event = self._notices.subscribe(origin)
+            # Again after subscribing: a change in between is not missed.
+            note = await read()
+            if not _is_news(note, etag):
+                await _set_within(event, min(seconds, LONG_POLL_SECONDS))
+                # With all its checks: the grant may have been taken back.
+                note = await read()
+        found = _note(note)
+        return None if matches_etag(etag, found) else found
 
     def _origin(self, list_name: str, epoch: int) -> str:
         try:
@@ -316,9 +303,10 @@ class Serving:
         # the list exists.
         list_name = "" if log is None else log.list_name
         granted = peer_store.has_grant(conn, peer.peer_id, list_name)
+        is_active = _is_active(conn, peer)
         if log is None or not granted or log.role is not Role.OWN:
             raise UnknownLogError
-        if peer.state is not PeerState.ACTIVE:
+        if not is_active:
             raise UnknownLogError
         return log
 
@@ -327,9 +315,27 @@ def _own_origin(conn: Connection, peer: Peer, origin_hash: str) -> str:
     origin = deliveries.find_by_origin_hash(conn, origin_hash)
     if origin is None or parse_origin(origin).node != peer.name:
         raise UnknownLogError
-    if peer.state is not PeerState.ACTIVE:
+    if not _is_active(conn, peer):
         raise UnknownLogError
     return origin
+
+
+def _is_active(conn: Connection, peer: Peer) -> bool:
+    """Tell whether we talk to a peer now; its request may have begun long ago."""
+    latest = peer_store.find_peer(conn, peer.name)
+    return latest is not None and latest.state is PeerState.ACTIVE
+
+
+def _is_news(note: bytes | None, etag: str | None) -> bool:
+    return note is not None and not matches_etag(etag, note)
+
+
+async def _set_within(event: asyncio.Event, seconds: int) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
 
 
 def _note(note: bytes | None) -> bytes:

@@ -188,8 +188,8 @@ def _open_bodies(
 ) -> tuple[Body, ...]:
     """Parse a body bundle and check all of it, also what we have already.
 
-    Evidence outlives every ERASE. So of a bundle it holds the one body that is not
-    what the log committed to, and never its honest neighbours.
+    Evidence outlives every ERASE, and a body with one wrong byte is a real one. So it
+    holds the entry and the digest of what came instead of a match, never the body.
     """
     what = f"bodies {raw.index} of {span.origin}"
     list_id = parse_origin(span.origin).list_id
@@ -200,7 +200,8 @@ def _open_bodies(
             check_bodies(list_id, entries, bodies, first_index)
         except BadCommitmentError as error:
             offset = error.leaf_index - first_index
-            evidence = entries[offset] + encode_body_bundle([bodies[offset]])
+            came = encode_body_bundle([bodies[offset]])
+            evidence = entries[offset] + digest_of(came)
             raise PeerMisbehavedError(peer, what, error, evidence) from error
     return bodies
 

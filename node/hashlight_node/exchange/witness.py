@@ -6,7 +6,7 @@ appended to, and a signed receipt for the peer that we have seen this state.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     )
 
     from .list_notes import ListNotes
+
+_MOST_WITNESSED: Final = 256
+"""Logs of one peer to remember checkpoints of, beyond those of lists that we follow."""
 
 _log = structlog.get_logger()
 
@@ -105,13 +108,14 @@ class Witness:
         name = _log_name(request)
         if name.node != peer.name or peer.state is not PeerState.ACTIVE:
             raise UnknownLogError
-        known = await self._database.read(
-            lambda conn: deliveries.known_head(conn, name.origin)
-        )
+        known = await self._database.read(lambda conn: _known_head(conn, peer, name))
         try:
             signed = await self._decide(peer, name, request, known)
         except SplitViewError as error:
-            await self._keep(peer, name, request, error)
+            await self._keep_fork(peer, name, request, error)
+            raise
+        except PeerMisbehavedError as error:
+            await self._keep(peer, name, error)
             raise
         line, note = cosigned_note(signed, self._signer, now=self._clock())
         is_followed = await self._database.write(
@@ -138,7 +142,7 @@ class Witness:
         try:
             return decide_add_checkpoint(request, known=known, keys=keys)
         except UnknownKeyError:
-            # A new key, perhaps. Asking again is bounded by what the peer may send us.
+            # A new key, perhaps.
             keys = await self._keys(peer, name, refresh=True)
             return decide_add_checkpoint(request, known=known, keys=keys)
 
@@ -169,7 +173,7 @@ class Witness:
         note: bytes,
     ) -> bool:
         # Compare and swap: what the decision was based on must still be so.
-        latest = deliveries.known_head(conn, name.origin)
+        latest = _known_head(conn, peer, name)
         if latest != known:
             raise ConflictError(0 if latest is None else latest.tree_size)
         deliveries.save_witnessed(
@@ -184,7 +188,7 @@ class Witness:
         follow = peer_store.find_follow(conn, peer.peer_id, name.list_name)
         return follow is not None
 
-    async def _keep(
+    async def _keep_fork(
         self, peer: Peer, name: LogName, request: AddCheckpoint, error: SplitViewError
     ) -> None:
         def keep(conn: Connection) -> None:
@@ -198,6 +202,30 @@ class Witness:
             quarantine_list(conn, peer, name.list_name, blame, now=self._clock())
 
         await self._database.write(keep)
+
+    async def _keep(
+        self, peer: Peer, name: LogName, error: PeerMisbehavedError
+    ) -> None:
+        now = self._clock()
+        await self._database.write(
+            lambda conn: quarantine_list(conn, peer, name.list_name, error, now=now)
+        )
+
+
+def _known_head(conn: Connection, peer: Peer, name: LogName) -> KnownHead | None:
+    """Look up what we know of a log.
+
+    Raises:
+        UnknownLogError: Nothing, and we remember enough of this peer's.
+    """
+    known = deliveries.known_head(conn, name.origin)
+    if (
+        known is None
+        and peer_store.find_follow(conn, peer.peer_id, name.list_name) is None
+        and deliveries.count_witnessed(conn, peer.peer_id) >= _MOST_WITNESSED
+    ):
+        raise UnknownLogError
+    return known
 
 
 def _log_name(request: AddCheckpoint) -> LogName:

@@ -22,6 +22,7 @@ from hashlight_node.matching.policy import (
     strictest,
 )
 from hashlight_node.model import (
+    MAX_RECORDS_SHOWN,
     Handling,
     OpinionFold,
     RecordEvidence,
@@ -96,7 +97,8 @@ class LookupResult:
         query: As asked.
         handling: The strictest of its matches; `ignore` if there are none.
         matches: Nearest first.
-        truncated: There may be more; the nearest are here.
+        truncated: There may be more signals, of which the nearest are here, or more
+            records of one, of which the oldest are.
     """
 
     query: Signal
@@ -256,7 +258,8 @@ class _Judge:
             query=query,
             handling=strictest(it.handling for it in matches),
             matches=matches,
-            truncated=len(candidates) >= self.limit,
+            truncated=len(candidates) >= self.limit
+            or any(len(it.records) >= MAX_RECORDS_SHOWN for it in matches),
         )
 
     def match(self, candidate: Candidate, records: Sequence[RecordEvidence]) -> Match:

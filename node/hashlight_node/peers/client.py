@@ -19,6 +19,7 @@ from hashlight_protocol import (
     MAX_NOTE_BYTES,
     MAX_RECEIPT_BYTES,
     TILE_WIDTH,
+    HttpRequest,
     MalformedError,
     encode_tile_path,
     origin_hash,
@@ -273,6 +274,7 @@ class PeerClient:
             Status, header fields and content of the answer.
         """
         where, path = _split_url(url)
+        HttpRequest(method, where.authority, where.path + path)  # raises if it is none
         question = Question(
             method,
             path,

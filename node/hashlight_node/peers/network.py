@@ -7,7 +7,6 @@ what was judged, for names and for literal addresses alike.
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
 from dataclasses import dataclass
@@ -17,14 +16,11 @@ from urllib.parse import urlsplit
 
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector
 
-from hashlight_protocol import MalformedError
+from hashlight_protocol import MalformedError, is_base
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_HOST: Final = re.compile(r"[a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\]", re.ASCII)
-_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)*", re.ASCII)
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _MAX_CONNECTIONS: Final = 256
 _MAX_CONNECTIONS_PER_HOST: Final = 24
 _DNS_SECONDS: Final = 60
@@ -65,20 +61,9 @@ def parse_base(url: str) -> Base:
 
     Source: SPEC.md#transport.
     """
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise MalformedError("base", "it is not a URL") from None
-    host = parts.netloc if port is None else parts.netloc.removesuffix(f":{port}")
-    if url != f"{parts.scheme}://{parts.netloc}{parts.path}":
-        raise MalformedError("base", "it has a query or a fragment")
-    if _HOST.fullmatch(host) is None or _PATH.fullmatch(parts.path) is None:
-        raise MalformedError("base", "its host or its path is not a plain one")
-    if parts.scheme not in _DEFAULT_PORTS or port == _DEFAULT_PORTS[parts.scheme]:
-        raise MalformedError("base", "its scheme is unknown or its port needless")
-    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-        raise MalformedError("base", "plain http is for loopback only")
+    if not is_base(url):
+        raise MalformedError("base", "it is not a plain URL, https or on loopback")
+    parts = urlsplit(url)
     return Base(url, parts.netloc, parts.path)
 
 

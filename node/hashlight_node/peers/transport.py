@@ -134,19 +134,25 @@ class Transport:
 
         Raises:
             PeerUnavailableError: No answer, not in time, or 429 or 5xx.
-            PeerMisbehavedError: The answer is larger than its limit, or its coding
-                is broken.
+            PeerMisbehavedError: The answer is larger than its limit, its coding is
+                broken, or no request can be made to its base.
         """
+        try:
+            headers = self._sign(base, question)
+        except ProtocolError as error:
+            # What we ask is in order, so it is where the peer wants to be asked.
+            raise _misbehaved(peer, question, error, base.url.encode()) from error
+        return await self._send(peer, base, question, headers)
+
+    def _sign(self, base: Base, question: Question) -> dict[str, str]:
         path = base.path + question.path
-        request = HttpRequest(question.method, base.authority, path, question.body)
-        headers = sign_request(
-            request,
+        return sign_request(
+            HttpRequest(question.method, base.authority, path, question.body),
             content_type=question.content_type,
             key_id=self._key_id,
             signer=self._signer,
             now=self._clock(),
         )
-        return await self._send(peer, base, question, headers)
 
     async def ask_unsigned(self, peer: str, base: Base, question: Question) -> Answer:
         """Send a request that does not say who we are; else like `ask`."""
@@ -179,7 +185,8 @@ class Transport:
         except TimeoutError:
             reason = f"no whole answer within {total_seconds} s"
             raise PeerUnavailableError(peer, reason) from None
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+            # UnicodeError: a name that no resolver could even be asked for.
             raise PeerUnavailableError(peer, _reason(error)) from error
 
 
@@ -258,7 +265,7 @@ def _retry_after(response: aiohttp.ClientResponse) -> int | None:
     return min(int(value), _MAX_RETRY_SECONDS)
 
 
-def _reason(error: aiohttp.ClientError | OSError) -> str:
+def _reason(error: aiohttp.ClientError | OSError | UnicodeError) -> str:
     """Say what went wrong without anything that the peer wrote."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return "its TLS certificate is not trusted"

@@ -329,20 +329,13 @@ def _insert_meanings(
                 pass
     insert_rows(connection, tables.opinions, opinions)
     insert_rows(connection, tables.sightings, sightings)
-    return signals.add_claims(
-        connection,
-        [
-            signals.Claim(
-                it.record_id,
-                claim.signal.type,
-                claim.signal.value,
-                claim.quality,
-                it.state is RecordState.LIVE,
-            )
-            for it in drafts
-            for claim in it.meaning.claims
-        ],
-    )
+    live = RecordState.LIVE
+    claims = [
+        (it.record_id, type_name, value, quality, it.state is live)
+        for it in drafts
+        for type_name, value, quality in it.meaning.claims
+    ]
+    return signals.add_claims(connection, claims)
 
 
 def _opinion(opinion: Opinion) -> tuple[object, ...]:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 # Code above the store knows no SQL: it takes the type of what it passes through here.
 __all__ = ["Connection", "Database"]
 
-__all__ = ["Connection", "Database"]
-
 T = TypeVar("T")
 
 _READERS: Final = 4
@@ -53,6 +51,7 @@ class Database:
         Raises:
             SchemaError: The database is missing or not at the newest migration.
             DatabaseInUseError: Another process has it open.
+            ScrubError: Another program is reading it.
             UnsupportedDatabaseError: The URL names something else.
         """
         path = sqlite.database_path(url)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, func, or_, select
 
 from hashlight_node.model import Acknowledgement, Delivery, Evidence
 from hashlight_node.store import tables
 from hashlight_node.store.errors import HeadMovedError
-from hashlight_node.store.statements import upsert
+from hashlight_node.store.statements import has_changed, upsert
 from hashlight_protocol import KnownHead, origin_hash
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy import Connection, Select
 
 _witnessed = tables.witnessed
@@ -113,7 +115,7 @@ def save_witnessed(connection: Connection, **head: Unpack[NewHead]) -> None:
             ),
         ),
     )
-    if connection.execute(statement).rowcount != 1:
+    if not has_changed(connection, statement):
         raise HeadMovedError(head["origin"])
 
 
@@ -121,6 +123,12 @@ def read_witnessed(connection: Connection, origin: str) -> bytes | None:
     """Read the largest checkpoint of a log with our witness cosignature."""
     query = select(_witnessed.c.checkpoint).where(_witnessed.c.origin == origin)
     return connection.execute(query).scalar()
+
+
+def count_witnessed(connection: Connection, peer_id: int) -> int:
+    """Count the logs of a peer of which we have cosigned a checkpoint."""
+    query = select(func.count()).where(_witnessed.c.peer_id == peer_id)
+    return connection.execute(query).scalar_one()
 
 
 def save_delivery(
@@ -247,6 +255,34 @@ def save_evidence(connection: Connection, **evidence: Unpack[NewEvidence]) -> in
     )
     evidence_id: int = row.scalar_one()
     return evidence_id
+
+
+def has_evidence(
+    connection: Connection, peer_id: int, list_name: str, code: str
+) -> bool:
+    """Tell whether there is evidence that a peer broke this rule with this list."""
+    query = select(_evidence.c.evidence_id).where(
+        _evidence.c.peer_id == peer_id,
+        _evidence.c.list_name == list_name,
+        _evidence.c.code == code,
+    )
+    return connection.execute(query).first() is not None
+
+
+def count_evidence(
+    connection: Connection, peer_id: int, *, except_lists: Collection[str]
+) -> int:
+    """Count the evidence against a peer, without that about some lists."""
+    query = select(func.count()).where(
+        _evidence.c.peer_id == peer_id, _evidence.c.list_name.not_in(except_lists)
+    )
+    return connection.execute(query).scalar_one()
+
+
+def evidence_counts(connection: Connection) -> dict[int, int]:
+    """Count the evidence against every peer that there is some against, by its id."""
+    query = select(_evidence.c.peer_id, func.count()).group_by(_evidence.c.peer_id)
+    return dict(connection.execute(query))
 
 
 def list_evidence(connection: Connection) -> list[Evidence]:

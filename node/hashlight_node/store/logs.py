@@ -14,7 +14,7 @@ from hashlight_node.store.errors import (
     LogMovedError,
     MissingTileError,
 )
-from hashlight_node.store.statements import upsert
+from hashlight_node.store.statements import has_changed, upsert
 from hashlight_protocol import (
     EMPTY_ROOT,
     TILE_WIDTH,
@@ -71,7 +71,7 @@ def insert_log(
         list_note_version=0,
         meta=json.dumps(meta),
     )
-    if connection.execute(statement.on_conflict_do_nothing()).rowcount == 0:
+    if not has_changed(connection, statement.on_conflict_do_nothing()):
         raise LogExistsError(origin)
     return _one(connection, select(_logs).where(_logs.c.origin == origin))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -14,9 +14,6 @@ from hashlight_protocol import (
     UnknownRecord,
     parse_record,
 )
-
-if TYPE_CHECKING:
-    from hashlight_protocol import SignalClaim
 
 
 class Meaning(NamedTuple):
@@ -31,7 +28,7 @@ class Meaning(NamedTuple):
         evidence: What a lookup shows of an indicator, as JSON; else empty.
         expires_at: When an indicator stops counting.
         replaces: Leaf index that an indicator says it replaces.
-        claims: The signals of an indicator.
+        claims: Type, value and quality of each signal of an indicator.
         statement: An opinion or sighting.
     """
 
@@ -40,7 +37,7 @@ class Meaning(NamedTuple):
     evidence: str = ""
     expires_at: int | None = None
     replaces: int | None = None
-    claims: tuple[SignalClaim, ...] = ()
+    claims: tuple[tuple[str, str, int | None], ...] = ()
     statement: Opinion | Sighting | None = None
 
 
@@ -87,12 +84,13 @@ def _meaning_of(record: Indicator) -> Meaning:
         for label in record.labels
     ]
     evidence = (labels, record.source, record.review.level, record.created_at)
+    claims = [(it.signal.type, it.signal.value, it.quality) for it in record.signals]
     return Meaning(
         record.type,
         evidence=orjson.dumps(evidence).decode(),
         expires_at=record.expires_at,
         replaces=record.replaces,
-        claims=record.signals,
+        claims=tuple(claims),
     )
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import delete, select, update
 from hashlight_node.model import Follow, FollowState, Grant, Peer, PeerState
 from hashlight_node.store import tables
 from hashlight_node.store.errors import PeerExistsError
-from hashlight_node.store.statements import upsert
+from hashlight_node.store.statements import has_changed, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row, Select
@@ -51,7 +51,7 @@ def insert_peer(connection: Connection, **peer: Unpack[NewPeer]) -> Peer:
     """
     values = {**peer, "state": PeerState.ACTIVE.value}
     statement = upsert(connection, _peers).values(values).on_conflict_do_nothing()
-    if connection.execute(statement).rowcount == 0:
+    if not has_changed(connection, statement):
         raise PeerExistsError(peer["name"])
     query = select(_peers).where(_peers.c.name == peer["name"])
     return _peer_of(connection.execute(query).one())
@@ -101,7 +101,7 @@ def insert_grant(
     statement = upsert(connection, _grants).values(
         peer_id=peer_id, list_name=list_name, granted_at=now
     )
-    if connection.execute(statement.on_conflict_do_nothing()).rowcount:
+    if has_changed(connection, statement.on_conflict_do_nothing()):
         _count_up(connection, peer_id)
     query = _select_grants().where(
         _grants.c.peer_id == peer_id, _grants.c.list_name == list_name

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
 from hashlight_node.model import RecordState, StoredOpinion, StoredRecord
 from hashlight_node.store import tables
 from hashlight_node.store.applying import apply_entries, fill_bodies
-from hashlight_node.store.statements import chunks
+from hashlight_node.store.statements import rows_where_in
 from hashlight_protocol import (
     TILE_WIDTH,
     Body,
@@ -21,7 +21,7 @@ from hashlight_protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Connection, Row, Select
 
@@ -42,6 +42,13 @@ _logs = tables.logs
 _opinions = tables.opinions
 _sightings = tables.sightings
 _withdrawals = tables.withdrawals
+
+_SELECT_OPINIONS: Final = (
+    select(_opinions, _logs.c.node, _logs.c.origin, _records.c.leaf_index)
+    .join(_records, _records.c.record_id == _opinions.c.record_id)
+    .join(_logs, _logs.c.log_id == _records.c.log_id)
+    .where(_records.c.state == RecordState.LIVE.value)
+)
 
 
 def read_record(connection: Connection, ref: Ref) -> StoredRecord | None:
@@ -130,16 +137,19 @@ def opinions_about(connection: Connection, refs: Sequence[Ref]) -> list[StoredOp
     """Read the opinions about records that their authors have not taken back.
 
     Returns:
-        In the order in which they arrived here, for each of `refs`.
+        In the order in which they arrived here.
     """
-    found: list[StoredOpinion] = []
-    for origin, leaf_indexes in _by_origin(refs).items():
-        for part in chunks(leaf_indexes):
-            query = _select_opinions().where(
-                _opinions.c.ref_origin == origin, _opinions.c.ref_index.in_(part)
-            )
-            found.extend(map(_opinion_of, connection.execute(query)))
-    return found
+    wanted = {(ref.origin, ref.leaf_index) for ref in refs}
+    leaf_indexes = sorted({leaf_index for _, leaf_index in wanted})
+    rows = [
+        row
+        for row in rows_where_in(
+            connection, _SELECT_OPINIONS, _opinions.c.ref_index, leaf_indexes
+        )
+        if (row.ref_origin, row.ref_index) in wanted
+    ]
+    rows.sort(key=lambda row: row.record_id)
+    return list(map(_opinion_of, rows))
 
 
 def sightings_about(connection: Connection, ref: Ref) -> list[Mapping[str, object]]:
@@ -222,28 +232,6 @@ def _select_records() -> Select[Any]:
         .join(_logs, _logs.c.log_id == _records.c.log_id)
         .outerjoin(_contents, _contents.c.content_id == _records.c.content_id)
     )
-
-
-def _select_opinions() -> Select[Any]:
-    return (
-        select(
-            _opinions,
-            _logs.c.node,
-            _logs.c.origin,
-            _records.c.leaf_index,
-        )
-        .join(_records, _records.c.record_id == _opinions.c.record_id)
-        .join(_logs, _logs.c.log_id == _records.c.log_id)
-        .where(_records.c.state == RecordState.LIVE.value)
-        .order_by(_opinions.c.record_id)
-    )
-
-
-def _by_origin(refs: Iterable[Ref]) -> dict[str, list[int]]:
-    leaf_indexes: dict[str, list[int]] = {}
-    for ref in refs:
-        leaf_indexes.setdefault(ref.origin, []).append(ref.leaf_index)
-    return leaf_indexes
 
 
 def _record_of(row: Row[Any]) -> StoredRecord:

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, delete, exists, func, or_, select, update
 
-from hashlight_node.model import RecordEvidence, RecordState, SignalChange
+from hashlight_node.model import (
+    MAX_RECORDS_SHOWN,
+    LogState,
+    RecordEvidence,
+    RecordState,
+    Role,
+    SignalChange,
+)
 from hashlight_node.store import contents, tables
 from hashlight_node.store.meanings import shown
 from hashlight_node.store.statements import (
@@ -37,10 +44,6 @@ _records = tables.records
 _logs = tables.logs
 _contents = tables.contents
 
-EVIDENCE_LIMIT: Final = 1000
-"""Records shown for one signal, the oldest first. One peer could otherwise make every
-lookup of a signal expensive by asserting it a million times."""
-
 _STREAMED_ROWS: Final = 10_000
 
 _ADD: Final = (
@@ -53,26 +56,42 @@ _SELECT: Final = select(
     _signals.c.signal_id, _signals.c.type, _values.c.value, _signals.c.live_count
 ).join(_values, _values.c.signal_id == _signals.c.signal_id)
 
+_EVIDENCE: Final = (
+    select(
+        _record_signals.c.signal_id,
+        _record_signals.c.quality,
+        _records.c.record_id,
+        _records.c.leaf_index,
+        _records.c.expires_at,
+        _logs.c.origin,
+        _logs.c.node,
+        _logs.c.list_name,
+        _logs.c.checkpoint_size,
+        _contents.c.evidence,
+    )
+    .join(_records, _records.c.record_id == _record_signals.c.record_id)
+    .join(_logs, _logs.c.log_id == _records.c.log_id)
+    .join(_contents, _contents.c.content_id == _records.c.content_id)
+    .where(
+        _records.c.state == RecordState.LIVE.value,
+        # Of a list that is followed no more, withdrawals do not arrive any more.
+        or_(_logs.c.role == Role.OWN.value, _logs.c.state != LogState.FROZEN.value),
+    )
+    .order_by(_record_signals.c.signal_id, _record_signals.c.record_id)
+)
+_CALM: Final = _EVIDENCE.join(
+    _signals, _signals.c.signal_id == _record_signals.c.signal_id
+).where(_signals.c.live_count <= MAX_RECORDS_SHOWN)
+_CROWDED: Final = select(_signals.c.signal_id).where(
+    _signals.c.live_count > MAX_RECORDS_SHOWN
+)
+
+Claim = tuple[int, str, str, int | None, bool]
+"""Id of a record, type, value and quality of a signal that it asserts, and whether the
+record is live. A plain tuple, because a sync makes tens of thousands a second."""
+
 _Key = tuple[str, str]  # type and value
 _Digested = tuple[int, str, str]  # digest, type and value
-
-
-class Claim(NamedTuple):
-    """One record's assertion of one signal.
-
-    Attributes:
-        record_id: The record, stored already.
-        type: Type of the signal.
-        value: Its canonical value.
-        quality: As the record says.
-        is_live: Whether the record counts.
-    """
-
-    record_id: int
-    type: str
-    value: str
-    quality: int | None
-    is_live: bool
 
 
 class _Stored(NamedTuple):
@@ -201,20 +220,20 @@ def evidence_of(
         now: Unix seconds; records that expired do not count.
 
     Returns:
-        By signal, oldest first, at most `EVIDENCE_LIMIT`; no key without a record.
+        By signal, oldest first, at most `MAX_RECORDS_SHOWN`; no key without a record.
     """
-    evidence: dict[int, list[RecordEvidence]] = {}
-    for part in chunks(signal_ids):
-        crowded = select(_signals.c.signal_id).where(
-            _signals.c.signal_id.in_(part), _signals.c.live_count > EVIDENCE_LIMIT
+    wanted = sorted(set(signal_ids))
+    signal_id = _record_signals.c.signal_id
+    rows = list(rows_where_in(connection, _CALM, signal_id, wanted))
+    for (crowded,) in rows_where_in(connection, _CROWDED, _signals.c.signal_id, wanted):
+        unexpired = or_(_records.c.expires_at.is_(None), _records.c.expires_at > now)
+        query = _EVIDENCE.where(signal_id == crowded, unexpired).limit(
+            MAX_RECORDS_SHOWN
         )
-        apart = set(connection.execute(crowded).scalars())
-        together = [it for it in part if it not in apart]
-        rows = list(connection.execute(_evidence(together, now)))
-        for signal_id in sorted(apart):
-            query = _evidence([signal_id], now).limit(EVIDENCE_LIMIT)
-            rows.extend(connection.execute(query))
-        for row in rows:
+        rows.extend(connection.execute(query))
+    evidence: dict[int, list[RecordEvidence]] = {}
+    for row in rows:
+        if row.expires_at is None or row.expires_at > now:
             evidence.setdefault(row.signal_id, []).append(_evidence_of(row))
     return evidence
 
@@ -270,31 +289,6 @@ def _insert(
 def _asserted_by(record_ids: Sequence[int]) -> Select[Any]:
     return select(_record_signals.c.signal_id).where(
         _record_signals.c.record_id.in_(record_ids)
-    )
-
-
-def _evidence(signal_ids: Sequence[int], now: int) -> Select[Any]:
-    return (
-        select(
-            _record_signals.c.signal_id,
-            _record_signals.c.quality,
-            _records.c.record_id,
-            _records.c.leaf_index,
-            _logs.c.origin,
-            _logs.c.node,
-            _logs.c.list_name,
-            _logs.c.checkpoint_size,
-            _contents.c.evidence,
-        )
-        .join(_records, _records.c.record_id == _record_signals.c.record_id)
-        .join(_logs, _logs.c.log_id == _records.c.log_id)
-        .join(_contents, _contents.c.content_id == _records.c.content_id)
-        .where(
-            _record_signals.c.signal_id.in_(signal_ids),
-            _records.c.state == RecordState.LIVE.value,
-            or_(_records.c.expires_at.is_(None), _records.c.expires_at > now),
-        )
-        .order_by(_record_signals.c.signal_id, _record_signals.c.record_id)
     )
 
 

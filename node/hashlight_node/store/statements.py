@@ -18,6 +18,7 @@ from sqlalchemy import (
     Update,
     bindparam,
     insert,
+    literal_column,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -30,7 +31,7 @@ T = TypeVar("T")
 
 # Parameters go by position, the form that drivers for many rows share.
 _DIALECTS: Final = {
-    "sqlite": sqlite.dialect(),  # type: ignore[no-untyped-call]
+    "sqlite": sqlite.dialect(),
     "postgresql": postgresql.dialect(paramstyle="format"),  # type: ignore[no-untyped-call]
 }
 
@@ -44,6 +45,15 @@ def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.I
     if connection.dialect.name == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)
+
+
+def has_changed(
+    connection: Connection, statement: sqlite.Insert | postgresql.Insert
+) -> bool:
+    """Run an upsert, and tell whether it inserted or updated its row."""
+    # By a row that comes back, because drivers disagree about counting inserted rows.
+    one: ColumnElement[int] = literal_column("1")
+    return connection.execute(statement.returning(one)).first() is not None
 
 
 def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -62,7 +72,7 @@ def rows_where_in(
 
     Args:
         connection: In a transaction.
-        query: A constant without parameters, so that it is compiled once.
+        query: A constant, so that it is compiled once.
         column: A column of it.
         values: The values.
     """
@@ -70,9 +80,9 @@ def rows_where_in(
         # A few sizes, filled up with a value that is there, are a few statements that
         # stay prepared; one for each length would be a thousand.
         size = next(size for size in _SIZES if size >= len(part))
-        sql = _compiled_in(connection.dialect.name, query, column, size)
+        sql, before, after = _compiled_in(connection.dialect.name, query, column, size)
         filling = [part[-1]] * (size - len(part))
-        yield from connection.exec_driver_sql(sql, (*part, *filling))
+        yield from connection.exec_driver_sql(sql, (*before, *part, *filling, *after))
 
 
 def insert_rows(
@@ -124,9 +134,13 @@ def _compiled_in(
     query: Select[*tuple[Any, ...]],
     column: ColumnElement[int],
     size: int,
-) -> str:
+) -> tuple[str, Sequence[object], Sequence[object]]:
     values: list[BindParameter[int]] = [
         bindparam(f"value_{number}") for number in range(size)
     ]
     statement = query.where(column.in_(values))
-    return statement.compile(dialect=_DIALECTS[dialect]).string
+    compiled = statement.compile(dialect=_DIALECTS[dialect])
+    parameters = [compiled.params[name] for name in compiled.positiontup or ()]
+    # The query's own constants stand around the values, which are None until then.
+    first = parameters.index(None)
+    return compiled.string, parameters[:first], parameters[first + size :]

@@ -172,7 +172,7 @@ opinions: Final = Table(
     Column("signal_type", Text),
     Column("stance", Text, nullable=False),
     Column("reason", Text),
-    Index(None, "ref_origin", "ref_index"),
+    Index(None, "ref_index", "ref_origin"),
 )
 
 sightings: Final = Table(
@@ -192,7 +192,7 @@ sightings: Final = Table(
     Column("count", BigInteger, nullable=False),
     Column("first_at", BigInteger, nullable=False),
     Column("last_at", BigInteger, nullable=False),
-    Index(None, "ref_origin", "ref_index"),
+    Index(None, "ref_index", "ref_origin"),
 )
 
 withdrawals: Final = Table(

@@ -175,6 +175,8 @@ def _is_above(row: Row[*tuple[Any, ...]], effect: Effect) -> bool:
 def _take(
     connection: Connection, steps: Sequence[_Step], now: int
 ) -> list[SignalChange]:
+    if not steps:
+        return []
     update_rows(
         connection,
         _DOWN,

@@ -167,22 +167,25 @@ async def test_only_a_list_name_can_be_followed(following: Pair) -> None:
         await alpha.peering.follow("shield.example", "../secret")
 
 
-async def test_unfollowing_keeps_what_was_copied(following: Pair) -> None:
+async def test_what_is_followed_no_more_matches_no_more_until_it_is_again(
+    following: Pair,
+) -> None:
     alpha, shield = following
     log = shield.logs["ncii"]
     log.publish(indicators(1))
     await alpha.follower.sync("shield.example", "ncii")
     await alpha.peering.unfollow("shield.example", "ncii")
     assert (await alpha.log(log.origin)).state is LogState.FROZEN
-    assert await alpha.matches(0) == 1
+    assert await alpha.matches(0) == 0
     with pytest.raises(UnknownFollowError):
         await alpha.peering.unfollow("shield.example", "ncii")
 
     await alpha.peering.follow("shield.example", "ncii")
     log.publish(indicators(1, first=1))
     report = await alpha.follower.sync("shield.example", "ncii")
-    assert report.new_size == 3
+    assert (report.old_size, report.new_size) == (2, 3)
     assert (await alpha.log(log.origin)).state is LogState.ACTIVE
+    assert await alpha.matches(0) == 1
 
 
 async def test_quarantine_and_release_of_a_peer(following: Pair) -> None:

@@ -254,6 +254,25 @@ async def test_a_retracted_record_matches_no_more(listed: ExchangeNode) -> None:
     assert record.status is BodyStatus.PRESENT
 
 
+async def test_a_replaced_record_is_retracted_by_the_log_itself(
+    listed: ExchangeNode,
+) -> None:
+    (old,) = await listed.publisher.publish("ncii", [indicator(1)])
+    (new,) = await listed.publisher.publish("ncii", [indicator(2, replaces=1)])
+
+    entries = await all_entries(listed)
+    assert parse_entry(entries[3], leaf_index=3) == Retract(1, 1, Reason.SUPERSEDED)
+    assert (old.leaf_index, new.leaf_index, len(entries)) == (1, 2, 4)
+    # A follower who never sees the replacement must not match the replaced one either.
+    await listed.publisher.withdraw(new, "erase", Reason.WITHDRAWN)
+    assert (await listed.matches(1), await listed.matches(2)) == (0, 0)
+
+
+async def test_a_replacement_of_nothing_retracts_nothing(listed: ExchangeNode) -> None:
+    await listed.publisher.publish("ncii", [indicator(1, replaces=7)])
+    assert len(await all_entries(listed)) == 2
+
+
 async def test_an_erased_record_leaves_no_byte(
     listed: ExchangeNode, tmp_path: Path
 ) -> None:

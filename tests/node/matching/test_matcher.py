@@ -149,7 +149,12 @@ def test_a_flood_is_cut_to_the_nearest_and_said_so(matcher: Matcher) -> None:
     assert len(candidates[0]) == MAX_CANDIDATES
     evidence = {2: [record(1)]}
     flood, single = assemble(
-        queries, candidates, evidence, [], policy=Policy(), node_name=US
+        queries,
+        candidates,
+        evidence,
+        [],
+        policy=Policy(),
+        node_name=US,
     )
     assert flood.truncated
     assert not single.truncated
@@ -174,7 +179,12 @@ def answered(
 ) -> tuple[Handling, list[OpinionFold]]:
     candidates = matcher.candidates([query], max_distance=None)
     (result,) = assemble(
-        [query], candidates, evidence, opinions, policy=policy, node_name=US
+        [query],
+        candidates,
+        evidence,
+        opinions,
+        policy=policy,
+        node_name=US,
     )
     assert result.query == query
     return result.handling, [match.opinion for match in result.matches]
@@ -186,7 +196,12 @@ def test_an_answer_shows_the_signal_the_distance_and_every_record(
     candidates = matcher.candidates([pdq(NEAR)], max_distance=None)
     records = [record(5), record(9, node="hope.example")]
     (result,) = assemble(
-        [pdq(NEAR)], candidates, {1: records}, [], policy=BLOCK_ALL, node_name=US
+        [pdq(NEAR)],
+        candidates,
+        {1: records},
+        [],
+        policy=BLOCK_ALL,
+        node_name=US,
     )
     (match,) = result.matches
     assert (match.signal, match.distance, match.threshold) == (pdq(KNOWN), 1, 31)
@@ -257,7 +272,12 @@ def test_the_strictest_match_decides_for_its_query(matcher: Matcher) -> None:
     evidence = {1: [record(5, review="none")], 8: [record(6)]}
     candidates = matcher.candidates([pdq(NEAR)], max_distance=None)
     (result,) = assemble(
-        [pdq(NEAR)], candidates, evidence, [], policy=BLOCK_ALL, node_name=US
+        [pdq(NEAR)],
+        candidates,
+        evidence,
+        [],
+        policy=BLOCK_ALL,
+        node_name=US,
     )
     assert [match.signal.value for match in result.matches] == [NEAR, KNOWN]
     assert [match.handling for match in result.matches] == [

@@ -60,6 +60,11 @@ def test_a_base_is_taken_as_it_is(url: str) -> None:
         "https:///path",
         "https://node.example\n",
         "https://nöde.example",
+        "https://a..b",
+        "https://.",
+        f"https://{'a' * 64}.example",
+        "https://node.example/..",
+        f"https://node.example/{'a' * 500}",
     ],
 )
 def test_anything_else_is_no_base(url: str) -> None:

@@ -275,5 +275,5 @@ class ApplyMachine(RuleBasedStateMachine):
             assert stored.withdrawn_by == known.withdrawn_by
 
 
-ApplyMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=12)
+ApplyMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=12)
 TestApplying = ApplyMachine.TestCase

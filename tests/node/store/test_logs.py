@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from hashlight_node.model import Log, LogState, Role
-from hashlight_node.store import logs
+from hashlight_node.store import logs, sqlite
 from hashlight_node.store.errors import (
     LogExistsError,
     LogMovedError,
@@ -18,6 +19,8 @@ from hashlight_node.store.errors import (
 from hashlight_protocol import (
     EMPTY_ROOT,
     MalformedError,
+    UnknownEntry,
+    encode_entry,
     encode_entry_bundle,
     frontier_from_tiles,
     leaf_hashes,
@@ -27,7 +30,7 @@ from support.clock import START
 from support.stored_log import ORIGIN, StoredLog, present
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
     from hashlight_node.store.database import Database
 
@@ -164,6 +167,33 @@ async def test_of_those_who_append_at_once_one_wins(database: Database) -> None:
     )
     assert sum(isinstance(it, Log) for it in outcomes) == 1
     assert sum(isinstance(it, LogMovedError) for it in outcomes) == 19
+
+
+def test_two_connections_that_append_in_turn_lose_nothing(url: str) -> None:
+    path = sqlite.database_path(url)
+    engines = [sqlite.writer_engine(path) for _ in range(2)]
+    with engines[0].begin() as connection:
+        StoredLog(connection)
+    entry = encode_entry(UnknownEntry(0x04, b"\x04"))
+
+    def append(engine: Engine) -> None:
+        for _ in range(60):
+            with engine.begin() as connection:
+                log = logs.find_log(connection, ORIGIN)
+                assert log is not None
+                logs.append_verified(
+                    connection, log, [entry], leaf_hashes([entry]), root_hash=bytes(32)
+                )
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(append, engines))
+    with engines[0].begin() as connection:
+        log = logs.find_log(connection, ORIGIN)
+        assert log is not None
+        assert log.tree_size == 121
+        assert logs.read_entry(connection, log.log_id, 120) == entry
+    for engine in engines:
+        engine.dispose()
 
 
 def test_a_checkpoint_is_replaced_by_one_as_large_or_larger(conn: Connection) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
 
-from hashlight_node.model import RecordEvidence, SignalChange
+from hashlight_node.model import MAX_RECORDS_SHOWN, RecordEvidence, SignalChange
 from hashlight_node.store import logs, signals, tables
 from hashlight_protocol import (
     Indicator,
@@ -24,7 +24,6 @@ from support.made_records import indicator, md5_of, pdq_of
 from support.stored_log import ORIGIN, StoredLog, present
 
 if TYPE_CHECKING:
-    import pytest
     from sqlalchemy import Connection
 
 THEIRS = ORIGIN.replace("shield", "alpha")
@@ -158,14 +157,20 @@ def test_evidence_is_of_live_records_only_and_of_all_logs(conn: Connection) -> N
     ] * 2
 
 
-def test_a_flood_of_records_does_not_flood_the_evidence(
-    conn: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(signals, "EVIDENCE_LIMIT", 5)
+def test_a_flood_of_records_does_not_flood_the_evidence(conn: Connection) -> None:
     log = StoredLog(conn)
-    flood = log.append(conn, *(present(indicator(1, kind=f"k{n}")) for n in range(9)))
-    calm = log.append(conn, present(indicator(2)))
-    ids = [it.signal_id for it in (*flood, *calm)]
-    found = signals.evidence_of(conn, ids, now=START)
-    assert [len(found[it]) for it in ids] == [5, 5, 1, 1]
-    assert [it.ref.leaf_index for it in found[ids[0]]] == [1, 2, 3, 4, 5]
+    limit = MAX_RECORDS_SHOWN
+    claim = SignalClaim(Signal("md5", md5_of(1)))
+    expired = Indicator((claim,), "image", "ngo", START, expires_at=START + 1)
+    (flood,) = log.append(conn, present(encode_record(expired)))
+    lasting = [
+        Indicator((claim,), f"kind{number}", "ngo", START)
+        for number in range(limit + 9)
+    ]
+    log.append(conn, *(present(encode_record(it)) for it in lasting))
+    calm, _ = log.append(conn, present(indicator(2)))
+    ids = [calm.signal_id, flood.signal_id, calm.signal_id]
+    found = signals.evidence_of(conn, ids, now=START + 1)
+    assert len(found[calm.signal_id]) == 1
+    leaves = [it.ref.leaf_index for it in found[flood.signal_id]]
+    assert leaves == list(range(2, limit + 2))

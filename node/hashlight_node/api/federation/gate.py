@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -12,7 +13,7 @@ from hashlight_node.api.authentication import (
     PEER,
     Authenticator,
     ConcurrencyLimit,
-    verify_plain_target,
+    read_body,
 )
 from hashlight_protocol import MAX_ADD_CHECKPOINT_BYTES, MalformedError
 
@@ -23,6 +24,9 @@ DESCRIPTOR_PATH: Final = "/.well-known/hsf"
 """The only resource that a request without a signature gets."""
 
 _STRANGERS: Final = "strangers"
+
+_WRITE_SECONDS: Final = 20
+# The largest answer is a few megabytes; who reads it slower than that cannot follow.
 
 
 def build_gate(authenticator: Authenticator) -> Middleware:
@@ -41,18 +45,29 @@ def build_gate(authenticator: Authenticator) -> Middleware:
                 raise MalformedError("request", "this operation takes no body")
             with limit.enter(_STRANGERS):
                 return await handler(request)
-        verify_plain_target(request)
-        peer, body = await authenticator.authenticate(
-            request, body_bytes=_body_bytes(request)
-        )
-        request[PEER] = peer
-        request[BODY] = body
+        peer = await authenticator.authenticate(request)
         with limit.enter(peer.peer_id):
-            return await handler(request)
+            request[PEER] = peer
+            request[BODY] = await read_body(request, _body_bytes(request))
+            response = await handler(request)
+            # An answer that nobody reads takes memory as long as it is not sent.
+            await _send(request, response)
+            return response
 
     return gate
 
 
+async def _send(request: web.Request, response: web.StreamResponse) -> None:
+    try:
+        async with asyncio.timeout(_WRITE_SECONDS):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError from None
+
+
 def _body_bytes(request: web.Request) -> int:
-    """Give the largest body of a request; its route is found, its sender is not."""
+    """Give the largest body that a request may have."""
     return MAX_ADD_CHECKPOINT_BYTES if request.method == "POST" else 0

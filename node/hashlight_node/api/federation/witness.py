@@ -25,6 +25,9 @@ UNFINISHED: Final = web.AppKey("unfinished", set[asyncio.Task[bytes]])
 _HASH: Final = "{hash:[0-9a-f]{64}}"
 _CONFLICT: Final = 409
 
+_FINISH_SECONDS: Final = 5
+# What is on its way to disk by then will get there; fetching from a peer may stop.
+
 
 def add_witness_routes(app: Application) -> None:
     """Serve what concerns the callers' logs."""
@@ -48,6 +51,10 @@ async def add_checkpoint(request: Request) -> web.Response:
     try:
         # A caller that hangs up must not stop what is half done.
         lines = await asyncio.shield(work)
+    except asyncio.CancelledError:
+        # Nor may it begin more in its place: the work counts for it until it ends.
+        await asyncio.wait((work,))
+        raise
     except ConflictError as error:
         return _size_response(error.known_size)
     headers = {"Content-Type": TEXT, "Cache-Control": NOT_KEPT}
@@ -80,7 +87,12 @@ async def get_mirrored(request: Request) -> web.Response:
 
 async def _finish(app: Application) -> None:
     # Whoever asked has been told or has gone; an error here is nobody's news.
-    await asyncio.gather(*app[UNFINISHED], return_exceptions=True)
+    left = list(app[UNFINISHED])
+    if left:
+        _, late = await asyncio.wait(left, timeout=_FINISH_SECONDS)
+        for work in late:
+            work.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 def _size_response(tree_size: int) -> web.Response:
