@@ -78,7 +78,7 @@ lock: setup ## Make requirements/ from pyproject.toml (ARGS=--upgrade: with newe
 oracle: ## Add the reference PDQ to .venv, to compare ours with; needs a C++ compiler
 	@$(READY) test oracle
 
-bench: ## Measure this machine: verification, lookup, publish to matchable
+bench: ## Measure this machine: from publish to matchable on a peer
 	@$(READY) test
 	$(BIN)/python -m benchmarks $(ARGS)
 

@@ -54,15 +54,13 @@ _PUSHES: Final = 64
 
 _PAUSE_LIMIT_SECONDS: Final = 300
 
-_STORAGE_TROUBLE: Final = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_NOMEM,
-    }
-)
+_STORAGE_TROUBLE: Final = {
+    sqlite3.SQLITE_BUSY: "storage-busy",
+    sqlite3.SQLITE_CANTOPEN: "storage-closed",
+    sqlite3.SQLITE_FULL: "storage-full",
+    sqlite3.SQLITE_IOERR: "storage-error",
+    sqlite3.SQLITE_NOMEM: "out-of-memory",
+}
 """What passes once somebody makes room; other errors of SQLite are mistakes of ours."""
 
 _PRUNE_SECONDS: Final = 3600
@@ -293,9 +291,10 @@ class _Jobs:
             # The erase is done and lookups know; the sweep tries the files again.
             _log.error("erased bytes could not be removed yet", job=job)
         except OperationalError as error:
-            if not _is_storage_trouble(error):
+            name = _storage_trouble(error)
+            if name is None:
                 raise
-            _log.exception("database cannot be used now", job=job)
+            _log.error("database cannot be used now", job=job, code=name)
             return False
         return True
 
@@ -315,10 +314,11 @@ class _Jobs:
                 raise error
 
 
-def _is_storage_trouble(error: OperationalError) -> bool:
+def _storage_trouble(error: OperationalError) -> str | None:
+    """Name what is wrong with the disk; None if the error is something else."""
     code = getattr(error.orig, "sqlite_errorcode", 0)
     # The lowest byte says what it is, the others say more.
-    return code & 0xFF in _STORAGE_TROUBLE
+    return _STORAGE_TROUBLE.get(code & 0xFF)
 
 
 def _own_logs(conn: Connection) -> list[Log]:

@@ -248,6 +248,115 @@ async def test_a_peer_that_refuses_stops_no_job(scene: Scene) -> None:
         assert not jobs.done()
 
 
+async def test_a_base_that_no_request_can_be_built_for_stops_no_job(
+    scene: Scene,
+) -> None:
+    """An earlier release accepted it, so it is in the store."""
+    alpha = scene.alpha
+    await alpha.database.write(
+        lambda conn: conn.exec_driver_sql(
+            "UPDATE peers SET base = base || '/' || hex(zeroblob(500))"
+        )
+    )
+    await alpha.publisher.create_list("own", {})
+    await alpha.peering.grant("shield.example", "own")
+    async with scene.jobs() as jobs:
+        scene.parts.key_refresher.ask("shield.example")
+        await until(lambda: "hashlight_verify_failures_total{" in scene.metrics)
+        await asyncio.sleep(0.2)
+        assert not jobs.done()
+
+
+async def test_a_full_disk_pauses_a_pull_and_stops_no_job(scene: Scene) -> None:
+    def limit_pages(conn: Connection, count: int) -> None:
+        conn.exec_driver_sql(f"PRAGMA max_page_count = {count}")
+
+    await scene.alpha.peering.follow("shield.example", "ncii")
+    scene.shield.logs["ncii"].publish(indicators(600))
+    await scene.alpha.database.write(lambda conn: limit_pages(conn, 1))
+    async with scene.jobs() as jobs:
+        await until(lambda: "entries" in scene.shield.kinds_asked())
+        await asyncio.sleep(0.3)
+        assert not jobs.done()
+        assert await scene.alpha.matches(599) == 0
+        await scene.alpha.database.write(lambda conn: limit_pages(conn, 2**30))
+        scene.alpha.clock.advance(3600)
+        scene.alpha.notices.announced("shield.example", "ncii")
+        await until_matching(scene.alpha, 599)
+
+
+@pytest.fixture
+async def other(scene: Scene) -> AsyncIterator[PeerSimulator]:
+    async with PeerSimulator("other.example", scene.alpha.clock).running() as simulator:
+        simulator.create_list("ncii").publish(indicators(2, first=9000))
+        await scene.alpha.peering.add_peer(simulator.base, simulator.vkey)
+        yield simulator
+
+
+def hold(peer: PeerSimulator, kind: str) -> asyncio.Event:
+    """Have a peer keep its answers back; gives what tells that it was asked."""
+    asked = asyncio.Event()
+
+    async def act(_: web.Request) -> web.StreamResponse:
+        asked.set()
+        await asyncio.sleep(1.5)
+        return web.Response(status=503)
+
+    peer.play(kind, act)
+    return asked
+
+
+@pytest.mark.parametrize("kind", ["list-note", "bodies"])
+async def test_a_slow_peer_holds_up_no_pull_from_another(
+    scene: Scene, other: PeerSimulator, kind: str
+) -> None:
+    notices = scene.alpha.notices
+    for number in range(10):
+        name = f"slow-{number}"
+        scene.shield.create_list(name).publish(indicators(1))
+        await scene.alpha.peering.follow("shield.example", name)
+    asked = hold(scene.shield, kind)
+    async with scene.jobs():
+        await asked.wait()
+        for _ in range(10):
+            notices.announced("shield.example", "slow-0")
+            await asyncio.sleep(0.01)
+        await scene.alpha.peering.follow(other.name, "ncii")
+        async with asyncio.timeout(1):
+            await until_matching(scene.alpha, 9000)
+
+
+async def test_a_slow_list_holds_up_no_sweep(
+    scene: Scene, other: PeerSimulator
+) -> None:
+    await scene.alpha.peering.follow("shield.example", "ncii")
+    await scene.alpha.peering.follow(other.name, "ncii")
+    syncs = scene.alpha.notices.syncs
+    for _ in range(len(syncs)):
+        await syncs.take()  # The notices are lost.
+    asked = hold(scene.shield, "list-note")
+    async with scene.jobs():
+        await asked.wait()
+        async with asyncio.timeout(1):
+            await until_matching(scene.alpha, 9001)
+
+
+async def test_a_slow_peer_holds_up_no_push_to_another(
+    scene: Scene, other: PeerSimulator
+) -> None:
+    await scene.alpha.publisher.create_list("own", {})
+    for name in ("shield.example", other.name):
+        await scene.alpha.peering.grant(name, "own")
+    asked = hold(scene.shield, "add-checkpoint")
+    async with scene.jobs():
+        await asked.wait()
+        async with asyncio.timeout(1.2):
+            for number in range(10):
+                before = len(other.pushed)
+                await scene.alpha.publisher.publish("own", indicators(1, first=number))
+                await until(lambda size=before: len(other.pushed) > size)  # type: ignore[misc]
+
+
 async def test_a_notice_about_what_is_no_longer_followed_is_no_error(
     scene: Scene,
 ) -> None:

@@ -244,6 +244,11 @@ def erasure(
         def render(out: Console) -> None:
             from hashlight_node.cli.tables import print_rows
 
+            if answer["erased_by"] is None:
+                out.print("not erased", soft_wrap=True)
+                return
+            done = "by every peer" if answer["is_complete"] else "not by every peer yet"
+            out.print(f"erased at {answer['erased_at']}; acknowledged {done}")
             rows = cast("list[Json]", answer["peers"])
             print_rows(out, rows, "peer", "state", "tree_size", "acknowledged_at")
 

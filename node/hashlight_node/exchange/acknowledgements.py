@@ -23,6 +23,7 @@ from hashlight_node.store import deliveries, logs
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
     MalformedError,
+    ProtocolError,
     RollbackError,
     SplitViewError,
     frontier_from_tiles,
@@ -202,6 +203,9 @@ class Collector:
             _log.info("peer does not copy this log", peer=peer.name, code=error.code)
         except PeerMisbehavedError as error:
             await self._blame(origin, peer, error)
+        except ProtocolError as error:
+            # Not about what it sent: about what its base makes of our request.
+            _log.error("peer cannot be asked", peer=peer.name, code=error.code)
 
     async def _blame(self, origin: str, peer: Peer, error: PeerMisbehavedError) -> None:
         def keep(conn: Connection) -> None:

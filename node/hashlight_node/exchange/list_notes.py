@@ -116,7 +116,11 @@ class ListNotes:
     ) -> KnownNote:
         raw = await self._client.fetch_list_note(peer, list_name)
         async with self._reading[peer.name]:
-            note = await asyncio.to_thread(_open, peer, list_name, raw, known)
+            latest = self._known[peer.name].get(list_name)
+            if latest is not None and latest.raw == raw:
+                note = latest.note  # The same bytes are right again.
+            else:
+                note = await asyncio.to_thread(_open, peer, list_name, raw, known)
         fresh = KnownNote(note, raw, self._clock(), refreshed_at)
         if known is None or known.note.version < note.version:
             await self._save(peer, list_name, fresh)

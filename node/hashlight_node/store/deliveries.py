@@ -282,7 +282,7 @@ def count_evidence(
 def evidence_counts(connection: Connection) -> dict[int, int]:
     """Count the evidence against every peer that there is some against, by its id."""
     query = select(_evidence.c.peer_id, func.count()).group_by(_evidence.c.peer_id)
-    return dict(connection.execute(query))
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def list_evidence(connection: Connection) -> list[Evidence]:

@@ -408,6 +408,18 @@ async def _lists_of(alpha: ExchangeNode) -> list[str]:
     return [report.list_name for report in await alpha.follower.sync_all()]
 
 
+async def test_a_sweep_queues_lists_and_waits_for_none(following: Pair) -> None:
+    alpha, shield = following
+    await alpha.notices.syncs.take()  # of the follow itself
+    shield.asked.clear()
+    await alpha.follower.sweep()
+    assert await alpha.notices.syncs.take() == ("shield.example", "ncii")
+    assert shield.asked == []
+    await alpha.peering.quarantine("shield.example")
+    await alpha.follower.sweep()
+    assert len(alpha.notices.syncs) == 0
+
+
 async def test_nothing_is_asked_of_a_peer_in_quarantine(following: Pair) -> None:
     alpha, shield = following
     await alpha.peering.quarantine("shield.example")

@@ -6,7 +6,13 @@ import asyncio
 
 import pytest
 
-from hashlight_node.exchange.notices import Backoff, Notices, PendingQueue, Rounds
+from hashlight_node.exchange.notices import (
+    Backoff,
+    Notices,
+    PeerQueue,
+    PendingQueue,
+    Rounds,
+)
 
 
 async def test_nothing_waits_twice_in_a_queue() -> None:
@@ -49,20 +55,70 @@ async def test_an_advanced_log_is_pushed_and_its_readers_wake() -> None:
 async def test_later_work_is_queued_once_however_often_it_is_asked_for() -> None:
     notices = Notices()
     for _ in range(3):
-        notices.push_later("log", 0.01)
+        notices.push_later("peer", "log", 0.01)
         notices.sync_later("peer", "list", 0.01)
     await asyncio.sleep(0.05)
-    assert (len(notices.pushes), len(notices.syncs)) == (1, 1)
+    assert (len(notices.peer_pushes), len(notices.syncs)) == (1, 1)
+
+
+@pytest.mark.parametrize("waits", [(0.01, 300), (300, 0.01)])
+async def test_of_two_times_for_later_work_the_earlier_counts(
+    waits: tuple[float, float],
+) -> None:
+    notices = Notices()
+    for seconds in waits:
+        notices.push_later("peer", "log", seconds)
+    await asyncio.sleep(0.05)
+    assert len(notices.peer_pushes) == 1
+    notices.close()
+
+
+async def test_each_peer_has_its_own_time_for_later_work() -> None:
+    notices = Notices()
+    notices.push_later("slow", "log", 300)
+    notices.push_later("quick", "log", 0.01)
+    assert await asyncio.wait_for(notices.peer_pushes.take(), 5) == ("quick", "log")
+    notices.close()
 
 
 async def test_closing_forgets_later_work_and_releases_waiters() -> None:
     notices = Notices()
     event = notices.subscribe("log")
-    notices.push_later("log", 0.01)
+    notices.push_later("peer", "log", 0.01)
     notices.close()
     await asyncio.sleep(0.03)
     assert event.is_set()
-    assert len(notices.pushes) == 0
+    assert len(notices.peer_pushes) == 0
+
+
+async def take_turn(queue: PeerQueue) -> tuple[str, str]:
+    async with queue.turn() as item:
+        return item
+
+
+async def test_what_is_queued_during_its_turn_runs_again_after_it() -> None:
+    queue = PeerQueue()
+    queue.add(("peer", "a"))
+    async with queue.turn() as item:
+        queue.add(item)
+        again = asyncio.create_task(take_turn(queue))
+        await asyncio.sleep(0.01)
+        assert not again.done()
+    assert await asyncio.wait_for(again, 5) == ("peer", "a")
+
+
+async def test_two_turns_of_a_peer_are_the_most_and_others_go_first() -> None:
+    queue = PeerQueue()
+    for what in ("a", "b", "c"):
+        queue.add(("slow", what))
+    queue.add(("quick", "a"))
+    async with queue.turn() as first:
+        async with queue.turn() as second:
+            assert [first, second] == [("slow", "a"), ("slow", "b")]
+            async with asyncio.timeout(5), queue.turn() as third:
+                assert third == ("quick", "a")
+        async with asyncio.timeout(5), queue.turn() as last:
+            assert last == ("slow", "c")
 
 
 async def test_a_crowd_that_waits_shares_the_round_after_the_running_one() -> None:
@@ -129,6 +185,12 @@ def test_waiting_doubles_up_to_the_limit_and_ends_with_a_success() -> None:
     assert backoff.remaining_seconds("b", 103) == 0
     backoff.succeeded("a")
     assert backoff.remaining_seconds("a", 103) == 0
+
+
+def test_a_clock_that_is_set_back_ends_the_waiting() -> None:
+    backoff: Backoff[str] = Backoff(limit_seconds=5)
+    backoff.failed("a", 100_000)
+    assert backoff.remaining_seconds("a", 100_000 - 86_400) == 0
 
 
 @pytest.mark.parametrize(("asked", "granted"), [(0, 1), (3, 3), (10_000, 5)])

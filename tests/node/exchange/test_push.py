@@ -25,6 +25,7 @@ from hashlight_protocol import (
     verify_consistency,
     verify_cosignature,
 )
+from support.clock import START
 from support.exchange_node import ExchangeNode
 from support.log_simulator import LogSimulator
 from support.made_records import indicators
@@ -230,13 +231,13 @@ async def test_an_unreachable_peer_is_tried_again_later_and_not_at_once(
         return web.Response(status=503)
 
     shield.play("add-checkpoint", act)
-    await alpha.notices.pushes.take()
     assert await alpha.pusher.push(ORIGIN) == []
     shield.honest()
     assert await alpha.pusher.push(ORIGIN) == []
     assert shield.kinds_asked().count("add-checkpoint") == 1
 
-    assert await asyncio.wait_for(alpha.notices.pushes.take(), timeout=5) == ORIGIN
+    queued = await asyncio.wait_for(alpha.notices.peer_pushes.take(), timeout=5)
+    assert queued == ("shield.example", ORIGIN)
     alpha.clock.advance(1)
     assert len(await alpha.pusher.push(ORIGIN)) == 1
 
@@ -253,16 +254,146 @@ async def test_a_push_repeated_for_others_does_not_bother_who_has_seen_it(
     assert delivery.cosigned_at == alpha.clock.now
 
 
-async def test_a_sweep_pushes_what_was_missed_only(granting: Pair) -> None:
-    alpha, shield = granting
+async def test_a_sweep_queues_what_was_missed_only(granting: Pair) -> None:
+    alpha, _ = granting
+    queue = alpha.notices.peer_pushes
     await alpha.pusher.sweep()
-    assert len(shield.pushed) == 1
+    item = await queue.take()
+    assert item == ("shield.example", ORIGIN)
+    assert await alpha.pusher.push_to(*item) is not None
     alpha.clock.advance(3600)
     await alpha.pusher.sweep()
-    assert len(shield.pushed) == 1
+    assert len(queue) == 0
     await alpha.publisher.publish("ours", indicators(1))
     await alpha.pusher.sweep()
-    assert len(shield.pushed) == 2
+    assert len(queue) == 1
+
+
+async def test_a_push_is_queued_for_each_peer(
+    granting: Pair, beta: PeerSimulator
+) -> None:
+    alpha, _ = granting
+    await alpha.peering.add_peer(beta.base, beta.vkey)
+    await alpha.peering.grant("beta.example", "ours")
+    await alpha.pusher.queue(ORIGIN)
+    queue = alpha.notices.peer_pushes
+    queued = [await queue.take() for _ in range(len(queue))]
+    assert queued == [("beta.example", ORIGIN), ("shield.example", ORIGIN)]
+
+
+@pytest.mark.parametrize("how", ["revoke", "quarantine"])
+async def test_a_queued_push_is_not_sent_after_the_grant_is_gone(
+    granting: Pair, how: str
+) -> None:
+    alpha, shield = granting
+    await end_exchange(alpha, how)
+    assert await alpha.pusher.push_to("shield.example", ORIGIN) is None
+    assert shield.asked == []
+
+
+@pytest.mark.parametrize("how", ["revoke", "quarantine"])
+async def test_a_peer_that_answers_late_is_not_told_more_than_it_may_know(
+    granting: Pair, how: str
+) -> None:
+    """The grant goes while the peer says that it needs another proof."""
+    alpha, shield = granting
+    await alpha.publisher.publish("ours", indicators(5))
+    asked: list[bytes] = []
+
+    async def act(request: web.Request) -> web.Response:
+        asked.append(await request.read())
+        await end_exchange(alpha, how)
+        return conflict(3)
+
+    shield.play("add-checkpoint", act)
+    assert await alpha.pusher.push_to("shield.example", ORIGIN) is None
+    assert len(asked) == 1
+    assert await alpha.evidence() == []
+
+
+@pytest.mark.parametrize("how", ["revoke", "quarantine"])
+async def test_nothing_is_collected_after_the_grant_is_gone(
+    granting: Pair, how: str
+) -> None:
+    alpha, shield = granting
+    asked = asyncio.Event()
+
+    async def act(_: web.Request) -> web.Response:
+        asked.set()
+        await asyncio.sleep(20)
+        return web.Response()
+
+    shield.play("mirror", act)
+    await alpha.pusher.push(ORIGIN)
+    await asked.wait()
+    await end_exchange(alpha, how)
+    await alpha.pusher.push_to("shield.example", ORIGIN)
+    await until(lambda: not alpha.pusher.is_collecting)
+
+
+async def end_exchange(alpha: ExchangeNode, how: str) -> None:
+    if how == "revoke":
+        await alpha.peering.revoke("shield.example", "ours")
+    else:
+        await alpha.peering.quarantine("shield.example")
+
+
+async def test_who_saw_more_while_a_push_was_on_its_way_is_not_blamed(
+    granting: Pair,
+) -> None:
+    alpha, shield = granting
+    asked: list[int] = []
+
+    async def act(request: web.Request) -> web.Response:
+        submitted = parse_add_checkpoint(await request.read())
+        asked.append(submitted.old_size)
+        if len(asked) == 1:
+            await alpha.publisher.publish("ours", indicators(5))
+            return conflict(6)
+        line = cosign(submitted.note, shield.witness, now=alpha.clock())
+        return web.Response(body=line)
+
+    shield.play("add-checkpoint", act)
+    (delivery,) = await alpha.pusher.push(ORIGIN)
+    assert (delivery.tree_size, asked) == (6, [0, 6])
+    assert await alpha.evidence() == []
+
+
+IMPOSSIBLE = [1, 1_577_836_799, START + 301, 2**63 - 1]
+
+
+@pytest.mark.parametrize("claimed", IMPOSSIBLE)
+async def test_a_delivery_at_an_impossible_time_is_refused(
+    granting: Pair, claimed: int
+) -> None:
+    alpha, shield = granting
+    line = cosign(await checkpoint_of(alpha), shield.witness, now=claimed)
+    shield.tamper_body("add-checkpoint", lambda _: line)
+    assert await alpha.pusher.push(ORIGIN) == []
+    (evidence,) = await alpha.evidence()
+    assert evidence.code == "malformed"
+
+
+@pytest.mark.parametrize("claimed", IMPOSSIBLE)
+async def test_an_acknowledgement_at_an_impossible_time_is_refused(
+    granting: Pair, claimed: int
+) -> None:
+    alpha, shield = granting
+    note = await checkpoint_of(alpha)
+    shield.acknowledge(note)
+    lie = append_signatures(note, cosign(note, shield.mirror, now=claimed))
+    shield.tamper_body("mirror", lambda _: lie)
+    with pytest.raises(PeerMisbehavedError, match="time cannot be true"):
+        await alpha.pusher.collect_acknowledgement(
+            ORIGIN, await peer_of(alpha), wait_seconds=0
+        )
+
+
+async def test_a_clock_may_be_a_little_ahead_of_ours(granting: Pair) -> None:
+    alpha, shield = granting
+    line = cosign(await checkpoint_of(alpha), shield.witness, now=START + 300)
+    shield.tamper_body("add-checkpoint", lambda _: line)
+    assert len(await alpha.pusher.push(ORIGIN)) == 1
 
 
 async def test_only_our_own_logs_are_pushed(granting: Pair) -> None:

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from hashlight_node.exchange import acknowledgements, scrubbing
 from hashlight_node.model import LogState
-from hashlight_node.peers.errors import PeerUnavailableError
+from hashlight_node.peers.errors import PeerMisbehavedError
 from hashlight_node.store import deliveries
 from hashlight_node.store.database import Connection
 from hashlight_node.store.errors import ScrubError
@@ -39,9 +39,7 @@ async def announce(alpha: ExchangeNode, log: LogSimulator) -> None:
     await alpha.witness.add_checkpoint(peer, submission(log, old_size))
 
 
-async def test_news_during_a_pull_starts_it_again_with_the_news(
-    following: Pair,
-) -> None:
+async def test_news_during_a_pull_is_left_to_the_next(following: Pair) -> None:
     alpha, shield = following
     log = shield.logs["ncii"]
     log.publish(indicators(3))
@@ -57,10 +55,85 @@ async def test_news_during_a_pull_starts_it_again_with_the_news(
         return web.Response(body=tile)
 
     shield.play("tile", act)
-    report = await alpha.follower.sync("shield.example", "ncii")
-    assert report.new_size == log.size == 6
+    reports = [await alpha.follower.sync("shield.example", "ncii") for _ in range(3)]
+    assert [report.new_size for report in reports] == [4, 5, 6]
     assert shield.kinds_asked().count("checkpoint") == 3
     assert await alpha.evidence() == []
+    head = await alpha.read(lambda conn: deliveries.known_head(conn, log.origin))
+    assert head == KnownHead(6, log.root())
+
+
+async def test_news_of_what_is_being_pulled_is_a_step_to_it(following: Pair) -> None:
+    """A push that was slow brings a size between what we knew and what we saw."""
+    alpha, shield = following
+    log = shield.logs["ncii"]
+    await alpha.follower.sync("shield.example", "ncii")
+    log.publish(indicators(3))
+    late = submission(log, 1)
+    log.publish(indicators(300, first=3))
+    peer = await alpha.peer("shield.example")
+
+    async def act(request: web.Request) -> web.Response:
+        shield.honest()
+        await alpha.witness.add_checkpoint(peer, late)
+        return web.Response(body=shield._answer(request.path, b"").body)  # noqa: SLF001 -- honest answer
+
+    shield.play("tile", act)
+    report = await alpha.follower.sync("shield.example", "ncii")
+    assert report.new_size == log.size == 304
+    assert shield.kinds_asked().count("checkpoint") == 2
+    assert await alpha.evidence() == []
+
+
+async def test_a_fork_announced_during_a_pull_is_noticed(following: Pair) -> None:
+    """What is pulled and what is announced have one size and different roots."""
+    alpha, shield = following
+    log = shield.logs["ncii"]
+    await alpha.follower.sync("shield.example", "ncii")
+    fork = LogSimulator(log.origin)
+    fork.signer = log.signer
+    log.publish(indicators(2))
+    fork.publish(indicators(2, first=50))
+    peer = await alpha.peer("shield.example")
+    forked = submission(fork, 1)
+
+    async def act(request: web.Request) -> web.Response:
+        shield.honest()
+        await alpha.witness.add_checkpoint(peer, forked)
+        return web.Response(body=shield._answer(request.path, b"").body)  # noqa: SLF001 -- honest answer
+
+    shield.play("tile", act)
+    with pytest.raises(PeerMisbehavedError):
+        await alpha.follower.sync("shield.example", "ncii")
+    (evidence,) = await alpha.evidence()
+    assert evidence.code == "split-view"
+    assert await alpha.matches(0) == 0
+
+
+async def test_a_fork_announced_beyond_a_pull_is_noticed_by_the_next(
+    following: Pair,
+) -> None:
+    alpha, shield = following
+    log = shield.logs["ncii"]
+    await alpha.follower.sync("shield.example", "ncii")
+    fork = LogSimulator(log.origin)
+    fork.signer = log.signer
+    log.publish(indicators(2))
+    fork.publish(indicators(3, first=50))
+    peer = await alpha.peer("shield.example")
+    forked = submission(fork, 1)
+
+    async def act(request: web.Request) -> web.Response:
+        shield.honest()
+        await alpha.witness.add_checkpoint(peer, forked)
+        return web.Response(body=shield._answer(request.path, b"").body)  # noqa: SLF001 -- honest answer
+
+    shield.play("tile", act)
+    await alpha.follower.sync("shield.example", "ncii")
+    log.publish(indicators(2, first=2))
+    with pytest.raises(PeerMisbehavedError):
+        await alpha.follower.sync("shield.example", "ncii")
+    assert (await alpha.log(log.origin)).state is LogState.QUARANTINED
 
 
 async def test_news_while_the_checkpoint_is_on_its_way_is_no_rollback(
@@ -80,13 +153,14 @@ async def test_news_while_the_checkpoint_is_on_its_way_is_no_rollback(
         return web.Response(body=answered)
 
     shield.play("checkpoint", act)
+    await alpha.follower.sync("shield.example", "ncii")
     report = await alpha.follower.sync("shield.example", "ncii")
     assert report.new_size == 6
     assert await alpha.evidence() == []
     assert (await alpha.log(log.origin)).state is LogState.ACTIVE
 
 
-async def test_a_log_that_never_stands_still_is_left_for_later(
+async def test_a_log_that_never_stands_still_is_copied_all_the_same(
     following: Pair,
 ) -> None:
     alpha, shield = following
@@ -99,8 +173,12 @@ async def test_a_log_that_never_stands_still_is_left_for_later(
         return web.Response(body=tile)
 
     shield.play("tile", act)
-    with pytest.raises(PeerUnavailableError, match="changes too quickly"):
-        await alpha.follower.sync("shield.example", "ncii")
+    sizes: list[int] = []
+    for _ in range(4):
+        report = await alpha.follower.sync("shield.example", "ncii")
+        sizes.append(report.new_size)
+    assert sizes == sorted(set(sizes))
+    assert await alpha.evidence() == []
 
 
 async def test_what_was_announced_is_still_to_be_fetched(following: Pair) -> None:

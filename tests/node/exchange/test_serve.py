@@ -381,3 +381,50 @@ async def test_a_body_we_were_not_given_is_withheld_in_receipts(
     await alpha.follower.sync("shield.example", "ncii")
     with pytest.raises(WithheldError):
         await alpha.inspect.receipt(Ref(log.origin, index))
+
+
+async def test_a_long_poll_that_is_open_ends_with_the_peering(
+    served: tuple[ExchangeNode, Peer],
+) -> None:
+    alpha, shield = served
+    note = await alpha.serving.checkpoint(shield, "ours", 1)
+    poll = asyncio.create_task(
+        alpha.serving.wait_checkpoint(shield, "ours", 1, etag=etag_of(note), seconds=30)
+    )
+    await asyncio.sleep(0.1)
+    await alpha.peering.quarantine("shield.example")
+    await alpha.publisher.publish("ours", indicators(1, first=500))
+    with pytest.raises(UnknownLogError):
+        await poll
+    # Its state when the request came in is not asked.
+    assert (await alpha.serving.grants(shield)).grants == ()
+
+
+async def test_nothing_is_kept_for_lists_that_are_not_there(
+    served: tuple[ExchangeNode, Peer],
+) -> None:
+    alpha, shield = served
+    before = len(alpha.notices._events)  # noqa: SLF001 -- nothing else shows it
+    for epoch in range(1, 20):
+        with pytest.raises(UnknownLogError):
+            await alpha.serving.wait_checkpoint(
+                shield, "nothing", epoch, etag='"x"', seconds=30
+            )
+    assert len(alpha.notices._events) == before  # noqa: SLF001 -- ditto
+
+
+async def test_whoever_waits_for_the_first_acknowledgement_is_woken(
+    following: tuple[ExchangeNode, PeerSimulator],
+) -> None:
+    alpha, shield = following
+    peer = await alpha.peer("shield.example")
+    log = shield.logs["ncii"]
+    raw = b"old 0\n\n" + log.note()
+    await alpha.witness.add_checkpoint(peer, raw)
+    poll = asyncio.create_task(
+        alpha.serving.mirror_checkpoint(
+            peer, origin_hash(log.origin), etag=None, seconds=30
+        )
+    )
+    await alpha.follower.sync("shield.example", "ncii")
+    assert await asyncio.wait_for(poll, 5) is not None

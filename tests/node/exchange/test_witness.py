@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import pytest
 
+from hashlight_node.exchange import evidence as evidence_rules
+from hashlight_node.exchange import list_notes, witness
 from hashlight_node.exchange.errors import UnknownLogError
 from hashlight_node.model import FollowState, LogState, Peer
-from hashlight_node.peers.errors import PeerUnavailableError
+from hashlight_node.peers.errors import PeerMisbehavedError, PeerUnavailableError
 from hashlight_node.store import deliveries
 from hashlight_protocol import (
     ED25519,
@@ -257,3 +259,85 @@ async def test_other_signatures_on_the_note_are_not_kept(following: Pair) -> Non
     assert kept is not None
     names = [signature.name for signature in parse_note(kept).signatures]
     assert names == [log.origin, "alpha.example/hsf/v1/witness"]
+
+
+async def test_an_unknown_key_makes_us_ask_once_a_minute(following: Pair) -> None:
+    alpha, shield = following
+    peer = await peer_of(alpha)
+    raw = submission(LogSimulator(shield.logs["ncii"].origin), 0)
+    for _ in range(5):
+        with pytest.raises(UnknownKeyError):
+            await alpha.witness.add_checkpoint(peer, raw)
+    assert shield.kinds_asked().count("list-note") == 2
+    alpha.clock.advance(60)
+    with pytest.raises(UnknownKeyError):
+        await alpha.witness.add_checkpoint(peer, raw)
+    assert shield.kinds_asked().count("list-note") == 3
+
+
+async def test_a_peer_fills_neither_our_memory_nor_our_disk(
+    following: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(witness, "_MOST_WITNESSED", 2)
+    monkeypatch.setattr(list_notes, "_MOST_KEPT", 2)
+    alpha, shield = following
+    peer = await peer_of(alpha)
+    made_up = [shield.create_list(f"x{number}") for number in range(3)]
+    for log in made_up[:2]:
+        await alpha.witness.add_checkpoint(peer, submission(log, 0))
+    with pytest.raises(UnknownLogError):
+        await alpha.witness.add_checkpoint(peer, submission(made_up[2], 0))
+    # What we follow, and what we know already, goes on.
+    ncii = shield.logs["ncii"]
+    await alpha.witness.add_checkpoint(peer, submission(ncii, 0))
+    await alpha.witness.add_checkpoint(peer, submission(made_up[0], 1))
+    asked = shield.kinds_asked().count("list-note")
+    await alpha.list_notes.current(peer, "x0")
+    await alpha.list_notes.current(peer, "ncii")
+    assert shield.kinds_asked().count("list-note") == asked
+    await alpha.list_notes.current(peer, "x1")
+    assert shield.kinds_asked().count("list-note") == asked + 1
+
+
+async def test_a_list_note_that_breaks_rules_is_kept_as_evidence(
+    following: Pair,
+) -> None:
+    alpha, shield = following
+    shield.tamper_body("list-note", lambda raw: raw.replace(b"ncii", b"ncij"))
+    with pytest.raises(PeerMisbehavedError):
+        await alpha.witness.add_checkpoint(
+            await peer_of(alpha), submission(shield.logs["ncii"], 0)
+        )
+    (kept,) = await alpha.evidence()
+    assert (kept.list_name, kept.code) == ("ncii", "bad-signature")
+    follow = await alpha.follow("shield.example", "ncii")
+    assert follow.state is FollowState.QUARANTINED
+
+
+async def test_made_up_lists_leave_room_for_evidence_about_the_followed_one(
+    following: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence_rules, "_MOST_KEPT", 2)
+    alpha, shield = following
+    for number in range(3):
+        await fork(alpha, shield.create_list(f"x{number}"))
+    await fork(alpha, shield.logs["ncii"])
+    await fork(alpha, shield.logs["ncii"])
+    kept = [one.list_name for one in await alpha.evidence()]
+    assert kept == ["x0", "x1", "ncii"]
+    (status,) = await alpha.inspect.peers()
+    assert status.evidence == 3
+
+
+async def fork(node: ExchangeNode, log: LogSimulator) -> None:
+    """Announce a log in two versions."""
+    peer = await peer_of(node)
+    if await head_of(node, log) is None:
+        await node.witness.add_checkpoint(peer, submission(log, 0))
+    other = LogSimulator(log.origin)
+    other.signer = log.signer
+    log.publish(indicators(1))
+    await node.witness.add_checkpoint(peer, submission(log, log.size - 1))
+    other.publish(indicators(log.size - 1, first=90))
+    with pytest.raises(SplitViewError):
+        await node.witness.add_checkpoint(peer, submission(other, log.size))

@@ -87,7 +87,8 @@ async def get_mirrored(request: Request) -> web.Response:
 
 async def _finish(app: Application) -> None:
     # Whoever asked has been told or has gone; an error here is nobody's news.
-    left = list(app[UNFINISHED])
+    unfinished = app[UNFINISHED]
+    left = list(unfinished)
     if left:
         _, late = await asyncio.wait(left, timeout=_FINISH_SECONDS)
         for work in late:

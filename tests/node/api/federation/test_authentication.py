@@ -6,13 +6,17 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from multidict import CIMultiDict
 
-from hashlight_node.api import authentication
+from hashlight_node.api import authentication, server
 from hashlight_node.api.errors import RateLimitedError
+from hashlight_node.api.federation import gate
+from hashlight_node.exchange import serve
 from hashlight_node.model import PeerState
 from hashlight_node.observability import render_metrics
 from hashlight_node.store import peers as peer_store
@@ -26,7 +30,7 @@ from hashlight_protocol import (
     verify_public_key,
     verify_request,
 )
-from support.nodes import make_sender
+from support.nodes import make_sender, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -128,9 +132,7 @@ async def test_what_is_not_of_the_profile_is_refused(world: World) -> None:
 
 
 BODY_ATTACKS: dict[str, Callable[[CIMultiDict[str]], Any]] = {
-    "digest of another body": replaced("Content-Digest", "sha-256=:", "sha-256=:A"),
     "digest left out": without("Content-Digest"),
-    "digest by another algorithm": replaced("Content-Digest", "sha-256", "md5"),
     "digest twice": added("Content-Digest"),
     "content type left out": without("Content-Type"),
     "body not signed": replaced(
@@ -145,6 +147,12 @@ async def test_a_body_that_is_not_the_signed_one_is_refused(world: World) -> Non
         answer = await post(world, change)
         told = (attack, answer.status, answer.problem)
         assert told == (attack, 403, "auth-invalid")
+
+
+async def test_digest_altered_on_the_way(world: World) -> None:
+    for old, new in (("sha-256=:", "sha-256=:A"), ("sha-256", "md5")):
+        answer = await post(world, replaced("Content-Digest", old, new))
+        assert (answer.status, answer.problem) == (403, "unknown-peer")
 
 
 async def test_content_type_twice(world: World) -> None:
@@ -268,6 +276,15 @@ async def send_raw(world: World, *pieces: bytes) -> bytes:
         return await asyncio.wait_for(reader.read(), 5)
     finally:
         writer.close()
+
+
+def signed_head(world: World, field: str) -> bytes:
+    """Write a request of the peer up to its body, with one more field."""
+    signed = world.peer.headers("POST", PUSH, BODY)
+    fields = ["Host: x", "Connection: close", field]
+    fields += [f"{name}: {value}" for name, value in signed.items()]
+    lines = "\r\n".join([f"POST {PUSH} HTTP/1.1", *fields])
+    return f"{lines}\r\n\r\n".encode()
 
 
 RAW_TARGETS = {
@@ -410,11 +427,8 @@ async def test_compressed_body(world: World) -> None:
 
 
 async def test_oversized_body_that_says_so_is_not_read(world: World) -> None:
-    head = (
-        f"POST {PUSH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-        f"Content-Length: {MAX_ADD_CHECKPOINT_BYTES + 1}\r\n\r\n"
-    )
-    answer = await send_raw(world, head.encode())
+    head = signed_head(world, f"Content-Length: {MAX_ADD_CHECKPOINT_BYTES + 1}")
+    answer = await send_raw(world, head)
     assert b" 413 " in answer.splitlines()[0]
     assert b"hsf:too-large" in answer
 
@@ -441,21 +455,15 @@ async def test_oversized_body_that_does_not_say_so_is_not_read_to_its_end(
 
 async def test_slow_body(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(authentication, "_BODY_SECONDS", 0.1)
-    head = (
-        f"POST {PUSH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-        "Content-Length: 100\r\n\r\nold 0\n"
-    )
-    answer = await send_raw(world, head.encode())
+    head = signed_head(world, "Content-Length: 100")
+    answer = await send_raw(world, head + b"old 0\n")
     assert b" 408 " in answer.splitlines()[0]
     assert b"hsf:slow-body" in answer
 
 
 async def test_broken_chunks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(authentication, "_BODY_SECONDS", 0.3)
-    head = (
-        f"POST {PUSH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-        "Transfer-Encoding: chunked\r\n\r\n"
-    ).encode()
+    head = signed_head(world, "Transfer-Encoding: chunked")
     at_once = await send_raw(world, head + b"zz\r\n")
     assert b" 400 " in at_once.splitlines()[0]
     assert b"hsf:malformed" in at_once
@@ -469,7 +477,7 @@ async def test_sender_that_hangs_up_in_the_middle_of_a_body(world: World) -> Non
     reader, writer = await asyncio.open_connection(
         "127.0.0.1", world.running.federation_port
     )
-    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nold")
+    writer.write(signed_head(world, "Content-Length: 9") + b"old")
     await asyncio.sleep(0.1)
     writer.close()
     await writer.wait_closed()
@@ -477,6 +485,116 @@ async def test_sender_that_hangs_up_in_the_middle_of_a_body(world: World) -> Non
     assert (await world.ask(GRANTS)).status == 200
     text = render_metrics(world.running.foundation.metrics).decode()
     assert 'reason="internal"' not in text
+
+
+async def test_strangers_who_hold_bodies_back_hold_nothing(world: World) -> None:
+    head = signed_head(world, "Content-Length: 9")
+    unsigned = f"POST {PUSH} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n".encode()
+    forged = head.replace(b"/add-checkpoint", b"/other")
+    unknown = head.replace(b'"beta.example#', b'"nobody.example#')
+    for stranger, code in (
+        (unsigned, b"hsf:auth-missing"),
+        (forged, b"hsf:unknown-peer"),
+        (unknown, b"hsf:unknown-peer"),
+    ):
+        connections = [
+            await asyncio.open_connection("127.0.0.1", world.running.federation_port)
+            for _ in range(70)
+        ]
+        for _, writer in connections:
+            writer.write(stranger)
+        for reader, _ in connections:
+            # Answered although the body never comes.
+            await asyncio.wait_for(reader.readuntil(code), 5)
+        assert (await world.ask(GRANTS)).status == 200
+        for _, writer in connections:
+            writer.close()
+
+
+async def test_the_bodies_of_one_peer_are_limited(world: World, tmp_path: Path) -> None:
+    other = make_sender(tmp_path, "alpha.example", world.settings, world.clock)
+    await world.pinned(other)
+    writers = []
+    for _ in range(authentication.CONCURRENT_REQUESTS):
+        _, writer = await asyncio.open_connection(
+            "127.0.0.1", world.running.federation_port
+        )
+        writer.write(signed_head(world, "Content-Length: 9"))
+        writers.append(writer)
+    await asyncio.sleep(0.3)
+    answer = await world.ask(GRANTS)
+    assert (answer.status, answer.problem) == (429, "rate-limited")
+    assert (await world.ask(GRANTS, sender=other)).status == 200
+    for writer in writers:
+        writer.close()
+
+
+async def ask_and_not_read(world: World) -> socket.socket:
+    """Ask for a large answer with little room for it."""
+    path = "/hsf/v1/lists/own"
+    signed = world.peer.headers("GET", path)
+    fields = "".join(f"{name}: {value}\r\n" for name, value in signed.items())
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    made.setblocking(False)  # noqa: FBT003 -- the only way to say it
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(made, ("127.0.0.1", world.running.federation_port))
+    head = f"GET {path} HTTP/1.1\r\nHost: x\r\n{fields}\r\n".encode()
+    await loop.sock_sendall(made, head)
+    return made
+
+
+async def test_an_answer_that_is_not_read_keeps_its_place(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve.Serving, "list_note", large_note)
+
+    async def is_answered(status: int) -> bool:
+        return (await world.ask(GRANTS)).status == status
+
+    sockets = [
+        await ask_and_not_read(world) for _ in range(authentication.CONCURRENT_REQUESTS)
+    ]
+    await until(lambda: is_answered(429))
+    sockets.pop().close()
+    await until(lambda: is_answered(200))
+    for one in sockets:
+        one.close()
+
+
+async def test_an_answer_that_is_not_read_is_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve.Serving, "list_note", large_note)
+    monkeypatch.setattr(gate, "_WRITE_SECONDS", 0.2)
+    slow = await ask_and_not_read(world)
+    await asyncio.sleep(1)
+    received = 0
+    with suppress(ConnectionError):
+        while chunk := await asyncio.get_running_loop().sock_recv(slow, 1 << 20):
+            received += len(chunk)
+    assert received < 16 << 20
+    slow.close()
+
+
+async def large_note(*_: object) -> bytes:
+    """Stand for what is larger than the system's own buffers."""
+    return bytes(16 << 20)
+
+
+async def test_connections_are_limited(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await world.ask(GRANTS)).status == 200
+    monkeypatch.setattr(server, "_MOST_CONNECTIONS", 2)
+    port = world.running.federation_port
+    one = await asyncio.open_connection("127.0.0.1", port)
+    two = await asyncio.open_connection("127.0.0.1", port)
+    with suppress(ConnectionError):
+        assert await asyncio.wait_for(two[0].read(), 5) == b""
+    assert (await world.ask(GRANTS)).status == 200
+    for _, writer in (one, two):
+        writer.close()
 
 
 def test_a_caller_has_its_places_and_no_more() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
+from hashlight_node.api.authentication import CONCURRENT_REQUESTS
 from hashlight_node.app import RunningNode, start_node
+from hashlight_node.exchange.witness import Witness
 from hashlight_node.store import deliveries, logs
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
@@ -220,3 +223,27 @@ async def test_what_is_no_origin_hash_is_not_found(world: World) -> None:
         for part in ("witness", "mirror"):
             answer = await world.ask(f"/hsf/v1/{part}/{name}/checkpoint")
             assert (name, answer.status, answer.problem) == (name, 404, "not-found")
+
+
+async def test_work_counts_for_a_caller_that_has_hung_up(
+    owned: Owned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = asyncio.Event()
+
+    async def endless(*_: object) -> bytes:
+        await released.wait()
+        return b""
+
+    monkeypatch.setattr(Witness, "add_checkpoint", endless)
+    pushes = [asyncio.create_task(owned.send(b"x")) for _ in range(CONCURRENT_REQUESTS)]
+    await asyncio.sleep(0.5)
+    for push in pushes:
+        push.cancel()
+    await asyncio.wait(pushes)
+    await asyncio.sleep(0.2)
+    grants = "/hsf/v1/grants"
+    answer = await owned.world.ask(grants, sender=owned.sender)
+    assert (answer.status, answer.problem) == (429, "rate-limited")
+    released.set()
+    await asyncio.sleep(0.2)
+    assert (await owned.world.ask(grants, sender=owned.sender)).status == 200
