@@ -189,11 +189,12 @@ def test_size_is_judged_before_anything_is_read() -> None:
     ],
     ids=count(),
 )
-def test_a_mebibyte_of_malice_is_refused_within_a_second(raw: bytes) -> None:
+def test_a_mebibyte_of_malice_is_refused_in_bounded_time(raw: bytes) -> None:
     started_at = time.perf_counter()
     with pytest.raises(MalformedError):
         parse_ijson(raw, max_bytes=LIMIT * 2)
-    assert time.perf_counter() - started_at < 1
+    # A tenth of a second on an idle machine; what is not linear takes hours.
+    assert time.perf_counter() - started_at < 20
 
 
 def test_the_usual_depth_leaves_room_above_a_record() -> None:

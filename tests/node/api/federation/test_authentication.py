@@ -7,7 +7,7 @@ import base64
 import hashlib
 import hmac
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -547,19 +547,30 @@ async def ask_and_not_read(world: World) -> socket.socket:
 async def test_an_answer_that_is_not_read_keeps_its_place(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve.Serving, "list_note", large_note)
+    answered: list[bytes] = []
+
+    async def counted_note(*_: object) -> bytes:
+        answered.append(await large_note())
+        return answered[-1]
+
+    monkeypatch.setattr(serve.Serving, "list_note", counted_note)
+    places = authentication.CONCURRENT_REQUESTS
+
+    async def all_are_answered() -> bool:
+        return len(answered) == places
 
     async def is_answered(status: int) -> bool:
         return (await world.ask(GRANTS)).status == status
 
-    sockets = [
-        await ask_and_not_read(world) for _ in range(authentication.CONCURRENT_REQUESTS)
-    ]
-    await until(lambda: is_answered(429))
-    sockets.pop().close()
-    await until(lambda: is_answered(200))
-    for one in sockets:
-        one.close()
+    with ExitStack() as sockets:
+        first, *_ = [
+            sockets.enter_context(await ask_and_not_read(world)) for _ in range(places)
+        ]
+        # Not asked before: the question would take the place of the last of them.
+        await until(all_are_answered)
+        assert await is_answered(429)
+        first.close()
+        await until(lambda: is_answered(200))
 
 
 async def test_an_answer_that_is_not_read_is_given_up(
