@@ -67,16 +67,6 @@ def parse_base(url: str) -> Base:
     return Base(url, parts.netloc, parts.path)
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine, by its name or literal address."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def open_session(
     *,
     allow_loopback: bool,
