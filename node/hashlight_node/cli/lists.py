@@ -124,7 +124,9 @@ def publish(
             shared["expires"] = expires
         records = _records(files, signal or (), quality, shared)
         client = open_session(config).client
-        answer = client.post(path_of("lists", list_name, "records"), _batch(records))
+        answer = client.post(
+            path_of("lists", list_name, "records"), {"records": records}
+        )
         refs = cast("list[str]", answer["refs"])
 
         def render(out: Console) -> None:
@@ -132,10 +134,6 @@ def publish(
                 out.print(ref, markup=False, soft_wrap=True)
 
         emit(answer, as_json=as_json, render=render)
-
-
-def _batch(records: Sequence[Json]) -> Json:
-    return {"records": list(records)}
 
 
 def _records(
