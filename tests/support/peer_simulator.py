@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import zstandard
 from aiohttp import web
 
+from hashlight_node.api.server import port_of, start_server
 from hashlight_protocol import (
     COSIGNATURE,
     ED25519,
@@ -173,11 +174,10 @@ class PeerSimulator:
         """Listen on loopback."""
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._handle)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        self.base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        runner = await start_server(
+            app, "127.0.0.1", 0, shutdown_seconds=0.1, hang_up_cancels=False
+        )
+        self.base = f"http://127.0.0.1:{port_of(runner)}"
         try:
             yield self
         finally:

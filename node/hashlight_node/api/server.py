@@ -78,7 +78,7 @@ async def start_server(
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        await _Site(runner, host, port).start()
     except OSError:
         await runner.cleanup()
         raise
@@ -142,6 +142,20 @@ class _Server(web.Server):
     @override
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=asyncio.get_running_loop(), **self._limits)
+
+
+class _Site(web.TCPSite):
+    @override
+    async def stop(self) -> None:
+        # CPython drops a connection, open, that it accepted just before its server
+        # closes: no more are accepted first, and those that were get their handler.
+        # Source: https://github.com/python/cpython/issues/109564
+        if isinstance(self._server, asyncio.Server):
+            loop = asyncio.get_running_loop()
+            for listening in self._server.sockets:
+                loop.remove_reader(listening)
+            await asyncio.sleep(0)
+        await super().stop()
 
 
 class _Runner(web.AppRunner):
