@@ -191,7 +191,9 @@ from hashlight_protocol.requests import (
     encode_content_digest,
     parse_key_id,
     sign_request,
+    verify_body,
     verify_request,
+    verify_request_head,
 )
 from hashlight_protocol.signals import (
     MAX_VALUE_CHARACTERS,
@@ -413,12 +415,14 @@ __all__ = [
     "tile_ids",
     "tile_reader",
     "unverified_origin",
+    "verify_body",
     "verify_commitment",
     "verify_consistency",
     "verify_cosignature",
     "verify_inclusion",
     "verify_public_key",
     "verify_request",
+    "verify_request_head",
     "verify_successor",
     "verify_supported",
 ]

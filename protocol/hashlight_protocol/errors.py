@@ -294,13 +294,17 @@ class AuthInvalidError(ProtocolError):
 
     Attributes:
         reason: The rule of SPEC.md#requests that it breaks.
+        is_mismatch: All is right but that the key did not make the signature. Only
+            this depends on who the sender is, so a receiver may answer it like a
+            sender that it does not know.
     """
 
     code = "auth-invalid"
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, is_mismatch: bool = False) -> None:
         super().__init__(f"request signature refused: {reason}")
         self.reason = reason
+        self.is_mismatch = is_mismatch
 
 
 class ClockSkewError(ProtocolError):

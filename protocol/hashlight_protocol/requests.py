@@ -50,6 +50,7 @@ _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 # would be two signatures for one request, and proxies rewrite some of them.
 _PATH: Final = re.compile(r"/|(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
 _HTTP_KEY_ID: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_CONTENT_DIGEST: Final = re.compile(r"sha-256=:[A-Za-z0-9+/]{43}=:")
 _CONTENT_TYPE: Final = re.compile(r"[!-~](?:[ -~]{0,254}[!-~])?")
 
 _PARAMETER: Final = re.compile(
@@ -231,25 +232,67 @@ def verify_request(
     Raises:
         AuthMissingError: The request is not signed.
         AuthInvalidError: The signature is not of the profile, covers something else,
-            or was not made with this key over this request.
+            or was not made with this key over this request (`is_mismatch`).
         ClockSkewError: It was made more than 300 s ago or lies more than 60 s ahead.
 
     Source: RFC 9421, section 3.2; SPEC.md#requests.
     """
     fields = _signature_fields(headers)
-    description = _parse_signature_input(fields)
-    if not -MAX_AHEAD_SECONDS <= now - description.created <= MAX_AGE_SECONDS:
-        raise ClockSkewError(description.created, now)
-    _verify_content(request, fields)
-    components = _components(request, fields)
-    if description.names != _component_names(components):
-        raise AuthInvalidError("it does not cover exactly the required components")
-    signature = _parse_signature(fields)
-    base = signature_base(components, description.params)
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, base)
-    except InvalidSignature:
-        raise AuthInvalidError("it does not match the request") from None
+    description = _parse_recent(fields, now)
+    if request.body:
+        _verify_digest(fields, request.body)
+        _verify_content_type(fields)
+    covered = _components(request, fields)
+    _verify_signature(fields, description, covered, public_key)
+
+
+def verify_request_head(
+    request: HttpRequest, headers: Mapping[str, str], *, public_key: bytes, now: int
+) -> None:
+    """Check who sent a request whose body has not arrived yet.
+
+    The signature covers the body's digest, so that is possible. `verify_body` has to
+    follow when the body is there.
+
+    Args:
+        request: What arrived so far; its `body` is not looked at.
+        headers: As for `parse_key_id`.
+        public_key: As for `verify_request`.
+        now: Unix seconds.
+
+    Raises:
+        AuthMissingError: The request is not signed.
+        AuthInvalidError: The signature is not of the profile, covers something else,
+            or was not made with this key over this head (`is_mismatch`); or the
+            body's digest or type is missing.
+        ClockSkewError: It was made more than 300 s ago or lies more than 60 s ahead.
+
+    Source: RFC 9421, section 3.2; SPEC.md#requests.
+    """
+    fields = _signature_fields(headers)
+    description = _parse_recent(fields, now)
+    if _CONTENT_DIGEST.fullmatch(fields.get("content-digest", "")) is None:
+        raise AuthInvalidError("Content-Digest is not of the profile")
+    _verify_content_type(fields)
+    covered = [*_target(request), *_content(fields)]
+    _verify_signature(fields, description, covered, public_key)
+
+
+def verify_body(headers: Mapping[str, str], body: bytes) -> None:
+    """Check that a body is the one that a verified head announced.
+
+    Args:
+        headers: Those that `verify_request_head` let pass.
+        body: The content as transferred.
+
+    Raises:
+        AuthInvalidError: It is another, or empty.
+
+    Source: RFC 9530, section 2; SPEC.md#requests.
+    """
+    if not body:
+        raise AuthInvalidError("it announces a body and there is none")
+    _verify_digest(_signature_fields(headers), body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,29 +368,57 @@ def _parse_signature(fields: Mapping[str, str]) -> bytes:
         raise AuthInvalidError(error.reason) from error
 
 
-def _verify_content(request: HttpRequest, fields: Mapping[str, str]) -> None:
-    if not request.body:
-        return
-    if fields.get("content-digest") != encode_content_digest(request.body):
+def _parse_recent(fields: Mapping[str, str], now: int) -> _Description:
+    description = _parse_signature_input(fields)
+    if not -MAX_AHEAD_SECONDS <= now - description.created <= MAX_AGE_SECONDS:
+        raise ClockSkewError(description.created, now)
+    return description
+
+
+def _verify_digest(fields: Mapping[str, str], body: bytes) -> None:
+    if fields.get("content-digest") != encode_content_digest(body):
         raise AuthInvalidError("Content-Digest does not match the body")
+
+
+def _verify_content_type(fields: Mapping[str, str]) -> None:
     if _CONTENT_TYPE.fullmatch(fields.get("content-type", "")) is None:
         raise AuthInvalidError("the body has no content type")
+
+
+def _verify_signature(
+    fields: Mapping[str, str],
+    description: _Description,
+    covered: Sequence[tuple[str, str]],
+    public_key: bytes,
+) -> None:
+    if description.names != _component_names(covered):
+        raise AuthInvalidError("it does not cover exactly the required components")
+    signature = _parse_signature(fields)
+    base = signature_base(covered, description.params)
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, base)
+    except InvalidSignature:
+        reason = "it does not match the request"
+        raise AuthInvalidError(reason, is_mismatch=True) from None
 
 
 def _components(
     request: HttpRequest, headers: Mapping[str, str]
 ) -> list[tuple[str, str]]:
-    components = [
+    fields = {name.lower(): value for name, value in headers.items()}
+    return [*_target(request), *(_content(fields) if request.body else ())]
+
+
+def _target(request: HttpRequest) -> list[tuple[str, str]]:
+    return [
         ("@method", request.method),
         ("@authority", request.authority),
         ("@path", request.path),
     ]
-    if request.body:
-        fields = {name.lower(): value for name, value in headers.items()}
-        components += [
-            (name, fields[name]) for name in ("content-digest", "content-type")
-        ]
-    return components
+
+
+def _content(fields: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(name, fields[name]) for name in ("content-digest", "content-type")]
 
 
 def _component_names(components: Sequence[tuple[str, str]]) -> str:

@@ -35,7 +35,9 @@ from hashlight_protocol.requests import (
     parse_key_id,
     sign_request,
     signature_base,
+    verify_body,
     verify_request,
+    verify_request_head,
 )
 
 # In the past for the library too, which reads the clock itself.
@@ -56,8 +58,26 @@ def signed(request: HttpRequest, *, now: int = NOW) -> dict[str, str]:
     )
 
 
+def verify_in_parts(
+    request: HttpRequest, headers: Mapping[str, str], *, now: int
+) -> None:
+    head = replace(request, body=b"")
+    if request.body:
+        verify_request_head(head, headers, public_key=PUBLIC_KEY, now=now)
+        verify_body(headers, request.body)
+    else:
+        verify_request(head, headers, public_key=PUBLIC_KEY, now=now)
+
+
 def verify(request: HttpRequest, headers: Mapping[str, str], *, now: int = NOW) -> None:
-    verify_request(request, headers, public_key=PUBLIC_KEY, now=now)
+    """Verify at once, and see that a body which comes later makes no difference."""
+    try:
+        verify_request(request, headers, public_key=PUBLIC_KEY, now=now)
+    except ProtocolError as error:
+        with pytest.raises(type(error)):
+            verify_in_parts(request, headers, now=now)
+        raise
+    verify_in_parts(request, headers, now=now)
 
 
 def resigned(request: HttpRequest, params: str, *names: str) -> dict[str, str]:
@@ -497,3 +517,28 @@ def test_the_library_refuses_what_we_refuse() -> None:
     changed = Message(replace(GET, path="/x"), signed(GET))
     with pytest.raises(LibraryError):
         LIBRARY_VERIFIER.verify(changed, max_age=None, expect_tag="hsf-v1")
+
+
+def test_only_a_signature_that_does_not_match_says_so() -> None:
+    other = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+    for request, check in ((GET, verify_request), (POST, verify_request_head)):
+        with pytest.raises(AuthInvalidError) as caught:
+            check(request, signed(request), public_key=other, now=NOW)
+        assert caught.value.is_mismatch
+        wrong = signed(request) | {"Signature": "hsf=:AA==:"}
+        with pytest.raises(AuthInvalidError) as caught:
+            check(request, wrong, public_key=other, now=NOW)
+        assert not caught.value.is_mismatch
+
+
+@pytest.mark.parametrize("missing", ["Content-Digest", "Content-Type"])
+def test_a_head_without_its_bodys_fields_is_refused(missing: str) -> None:
+    headers = signed(POST)
+    del headers[missing]
+    with pytest.raises(AuthInvalidError):
+        verify_request_head(POST, headers, public_key=PUBLIC_KEY, now=NOW)
+
+
+def test_an_announced_body_that_is_empty_is_refused() -> None:
+    with pytest.raises(AuthInvalidError, match="there is none"):
+        verify_body({"Content-Digest": encode_content_digest(b"")}, b"")

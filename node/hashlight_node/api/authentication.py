@@ -22,16 +22,12 @@ and strangers who hold bodies back hold nothing of ours.
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
-import re
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from hashlight_node.model import Clock, Peer, PeerState
 from hashlight_node.store.peers import find_peer
@@ -40,13 +36,13 @@ from hashlight_protocol import (
     HttpRequest,
     MalformedError,
     TooLargeError,
-    encode_content_digest,
     open_descriptor,
     parse_key_id,
     parse_vkey,
+    verify_body,
     verify_request,
+    verify_request_head,
 )
-from hashlight_protocol.requests import signature_base
 
 from .errors import (
     RateLimitedError,
@@ -78,13 +74,6 @@ _RETRY_SECONDS: Final = 1
 # The point with which an unknown sender's signature is checked, so that the refusal
 # takes as long as a known one's. It is a hash and not a key: nobody has its secret.
 _NOBODY: Final = hashlib.sha256(b"hashlight nobody").digest()
-
-# What `verify_request` says at its last step, when all that the request alone can
-# get wrong is right; a test holds the two together.
-_NO_MATCH: Final = "it does not match the request"
-
-_COVERED: Final = '("@method" "@authority" "@path" "content-digest" "content-type")'
-_SIGNATURE: Final = re.compile(r"hsf=:([A-Za-z0-9+/]{86}==):")
 
 
 class ConcurrencyLimit:
@@ -162,7 +151,7 @@ class Authenticator:
         head = HttpRequest(request.method, self._authority, request.path)
         node, key_id = parse_key_id(request.headers)
         peer, public_key = await self._find_key(node, key_id)
-        verify = _verify_head if request.can_read_body else verify_request
+        verify = verify_request_head if request.can_read_body else verify_request
         try:
             verify(
                 head,
@@ -171,7 +160,7 @@ class Authenticator:
                 now=self._clock(),
             )
         except AuthInvalidError as error:
-            if error.reason != _NO_MATCH:
+            if not error.is_mismatch:
                 raise
             if peer is not None and public_key is None:
                 self._on_unknown_key(peer.name)
@@ -232,53 +221,8 @@ async def read_body(request: web.Request, limit_bytes: int) -> bytes:
     if not request.can_read_body:
         return b""
     body = await _read_body(request, limit_bytes)
-    digest = request.headers.get("Content-Digest")
-    if not body or digest != encode_content_digest(body):
-        raise AuthInvalidError("Content-Digest does not match the body")
+    verify_body(request.headers, body)
     return body
-
-
-def _verify_head(
-    head: HttpRequest, headers: Mapping[str, str], *, public_key: bytes, now: int
-) -> None:
-    """Check all of a request with a body that can be checked without it.
-
-    Args:
-        head: The request, without its body.
-        headers: As for `verify_request`.
-        public_key: As for `verify_request`.
-        now: Unix seconds.
-
-    Raises:
-        AuthInvalidError: As `verify_request`, with the same words where the
-            signature does not match.
-        ClockSkewError: As `verify_request`.
-    """
-    # It looks at the time first; all else is judged below, with the body's fields.
-    with suppress(AuthInvalidError):
-        verify_request(head, headers, public_key=_NOBODY, now=now)
-    params = headers["Signature-Input"].strip(" \t").removeprefix("hsf=")
-    if not params.startswith(f"{_COVERED};"):
-        raise AuthInvalidError("it does not cover exactly the required components")
-    signature = _SIGNATURE.fullmatch(headers.get("Signature", "").strip(" \t"))
-    if signature is None:
-        raise AuthInvalidError("Signature is not of the profile")
-    components = [
-        ("@method", head.method),
-        ("@authority", head.authority),
-        ("@path", head.path),
-    ]
-    for name in ("content-digest", "content-type"):
-        value = headers.get(name, "").strip(" \t")
-        if not value or not value.isascii():
-            raise AuthInvalidError(f"the body has no {name}")
-        components.append((name, value))
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(
-            base64.b64decode(signature[1]), signature_base(components, params)
-        )
-    except InvalidSignature:
-        raise AuthInvalidError(_NO_MATCH) from None
 
 
 async def _read_body(request: web.Request, limit_bytes: int) -> bytes:
