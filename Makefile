@@ -8,7 +8,7 @@ READY := $(PYTHON) deploy/bootstrap/bootstrap.py
 PYTEST := -m pytest --numprocesses auto --maxprocesses 8
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-find-links
-CODE := protocol node migrations tests benchmarks deploy/bootstrap
+CODE := protocol node migrations client tests benchmarks deploy/bootstrap deploy/build
 
 # TRACE=1 makes `test` record which lines and branches it runs.
 # TESTED=1 makes `check` judge that record instead of running the tests again.
@@ -56,7 +56,7 @@ types: setup ## Check types: mypy on everything, pyright on the protocol
 	$(BIN)/pyright
 
 imports: setup ## Check that imports follow the architecture
-	PYTHONPATH=protocol:node:migrations $(BIN)/lint-imports --no-cache
+	PYTHONPATH=protocol:node:migrations:client $(BIN)/lint-imports --no-cache
 
 coverage: setup ## Judge the last traced tests: all of the protocol, 95 % of the whole
 	$(BIN)/coverage combine --quiet --append
@@ -74,13 +74,16 @@ lock: setup ## Make requirements/ from pyproject.toml (ARGS=--upgrade: with newe
 	$(LOCK) -o requirements/run.txt pyproject.toml --no-annotate -c requirements/dev.txt
 	$(LOCK) -o requirements/protocol.txt --group protocol --no-annotate -c requirements/dev.txt
 	$(LOCK) -o requirements/oracle.txt --group oracle --no-annotate
+	$(LOCK) -o requirements/bench.txt pyproject.toml --group bench --no-annotate -c requirements/dev.txt $(ARGS)
+	$(LOCK) -o requirements/bench-reference.txt --group bench-reference --no-annotate -c requirements/bench.txt $(ARGS)
 
 oracle: ## Add the reference PDQ to .venv, to compare ours with; needs a C++ compiler
 	@$(READY) test oracle
 
-bench: ## Measure this machine: from publish to matchable on a peer
-	@$(READY) test
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: ## Measure this machine against faiss and threatexchange (ARGS=--quick: in minutes)
+	@$(READY) bench
+	@$(READY) bench-reference || echo "!! threatexchange cannot be installed: LEFT OUT"
+	.venv-bench/bin/python -m benchmarks $(ARGS)
 
 soak: ## Run the tests that take minutes: kills, restarts, load
 	@$(READY) test
@@ -91,5 +94,6 @@ migration: setup ## Draft a schema migration from store/tables.py (m="what chang
 	$(BIN)/alembic revision --autogenerate --message "$(m)"
 
 clean: ## Remove everything that make has made
-	rm -rf .venv .venv-protocol .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .venv-protocol .venv-bench .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -f node/hashlight_node/matching/index/_kernel.abi3.so
 	find $(wildcard $(CODE)) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,1 +1,1 @@
-"""Measurements of this project, each a program of its own: see docs/benchmarks.md."""
+"""Measurements of this project, side by side with others: see docs/benchmarks.md."""

@@ -7,8 +7,8 @@ because a minimal Debian has neither pip nor ensurepip and refuses
 `python3 -m venv`: the environment is made without pip, and the pip wheel kept
 beside this file, checked against the digest below, fills it from a lock file whose
 every package is pinned by digest too. Wheels only: building a package would run
-code that no digest covers, and would need a compiler (`oracle` is the exception
-and says so).
+code that no digest covers, and would need a compiler (`oracle` and `bench-reference`
+are the exceptions and say so).
 
 A stamp in the environment names what it was made from. If that is still true the
 script ends at once; if not, the environment is made anew from nothing, so it never
@@ -59,7 +59,7 @@ class Profile(NamedTuple):
 
     environment: str
     lock: str
-    code: tuple[str, ...] = ("protocol", "node", "migrations")
+    code: tuple[str, ...] = ("protocol", "node", "migrations", "client")
     includes: tuple[str, ...] = ()
     compiles: bool = False
 
@@ -70,6 +70,10 @@ PROFILES = {
     "dev": Profile(".venv", "requirements/dev.txt", includes=("run", "test")),
     "oracle": Profile(".venv", "requirements/oracle.txt", compiles=True),
     "protocol": Profile(".venv-protocol", "requirements/protocol.txt", ("protocol",)),
+    "bench": Profile(".venv-bench", "requirements/bench.txt"),
+    "bench-reference": Profile(
+        ".venv-bench", "requirements/bench-reference.txt", compiles=True
+    ),
 }
 
 
@@ -92,6 +96,7 @@ def main() -> int:
             fcntl.flock(turnstile, fcntl.LOCK_EX)
             for name in wanted:
                 ensure(name)
+                compile_kernel(name)
     except BootstrapError as error:
         print(f"hashlight: {error}", file=sys.stderr)
         return 1
@@ -125,6 +130,17 @@ def ensure(name: str) -> None:
     link_project(environment, PROFILES[name].code)
     write_stamp(stamp, installed)
     print(f"hashlight: {environment.name} ready, {time.monotonic() - started:.0f} s")
+
+
+def compile_kernel(name: str) -> None:
+    """Compile the checkout's matching kernel if it has one and it is not current.
+
+    That needs a C compiler and may fail; matching then is slower and says so.
+    """
+    script = CHECKOUT / "deploy" / "build" / "compile_kernel.py"
+    if "node" in PROFILES[name].code and script.exists():
+        python = CHECKOUT / PROFILES[name].environment / "bin" / "python"
+        subprocess.run([python, script], check=False)
 
 
 def has(installed: dict[str, str], name: str) -> bool:

@@ -161,6 +161,7 @@ class LocalSettings(_Section):
     allow_remote: bool = False
     request_bytes: int = Field(default=8_388_608, ge=65_536, le=268_435_456)
     image_bytes: int = Field(default=33_554_432, ge=65_536, le=268_435_456)
+    workers: int = Field(default=0, ge=0, le=64)
 
     @model_validator(mode="after")
     def _stay_on_loopback(self) -> Self:
@@ -196,6 +197,11 @@ class MatchingSettings(_Section):
     """What counts as a match."""
 
     pdq_threshold: int = Field(default=31, ge=0, le=64)
+    thresholds: dict[str, Annotated[int, Field(ge=0, le=64)]] = {}
+    snapshot_seconds: int = Field(default=3600, ge=0, le=604_800)
+    changes_days: int = Field(default=7, ge=1, le=3650)
+    log_matches: bool = False
+    match_log_days: int = Field(default=365, ge=1, le=36_500)
 
 
 class PolicyRule(_Section):
@@ -213,6 +219,8 @@ class PolicySettings(_Section):
     """What local services are told to do with a match."""
 
     default: Handling = Field(default=Handling.REVIEW, strict=False)
+    flood_matches: int = Field(default=1000, ge=0, le=1_000_000_000)
+    flood_seconds: int = Field(default=3600, ge=1, le=604_800)
     rules: tuple[PolicyRule, ...] = Field(default=(), strict=False)
 
 

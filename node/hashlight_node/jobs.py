@@ -35,7 +35,7 @@ from hashlight_node.store.errors import ScrubError
 from hashlight_protocol import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from hashlight_node.exchange.follow import Follower, SyncReport
     from hashlight_node.exchange.notices import Notices
@@ -116,8 +116,27 @@ class JobParts:
     clock: Clock
 
 
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Something to be done again and again.
+
+    Attributes:
+        name: For the log.
+        period_seconds: How often.
+        work: What.
+    """
+
+    name: str
+    period_seconds: float
+    work: Callable[[], Awaitable[object]]
+
+
 async def run_jobs(
-    parts: JobParts, *, sweep_seconds: int, heartbeat_seconds: int
+    parts: JobParts,
+    *,
+    sweep_seconds: int,
+    heartbeat_seconds: int,
+    chores: Sequence[Chore] = (),
 ) -> None:
     """Run every job until cancelled.
 
@@ -125,6 +144,7 @@ async def run_jobs(
         parts: What they work with.
         sweep_seconds: Period in which everything is looked at without a notice.
         heartbeat_seconds: Period in which checkpoints are announced without news.
+        chores: What else is to be done.
 
     Raises:
         ExceptionGroup: A job met an error that is no peer's fault; all have stopped.
@@ -143,10 +163,13 @@ async def run_jobs(
         ):
             group.create_task(_repeat(period, work))
         group.create_task(_repeat(heartbeat_seconds, jobs.beat, first_now=False))
+        for chore in chores:
+            work = partial(jobs.do, chore)
+            group.create_task(_repeat(chore.period_seconds, work))
 
 
 async def _repeat(
-    period_seconds: int,
+    period_seconds: float,
     work: Callable[[], Awaitable[None]],
     *,
     first_now: bool = True,
@@ -158,7 +181,7 @@ async def _repeat(
         await _pause(period_seconds)
 
 
-async def _pause(period_seconds: int) -> None:
+async def _pause(period_seconds: float) -> None:
     jitter = random.uniform(-_JITTER, _JITTER)  # noqa: S311 -- not a secret
     await asyncio.sleep(period_seconds * (1 + jitter))
 
@@ -224,6 +247,10 @@ class _Jobs:
             idempotency.prune_responses(conn, before)
 
         await self._guard("prune", self._parts.database.write(write))
+
+    async def do(self, chore: Chore) -> None:
+        """Do a chore once."""
+        await self._guard(chore.name, chore.work())
 
     async def _refresh(self, name: str) -> None:
         await self._attempt(

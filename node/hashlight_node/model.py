@@ -8,22 +8,68 @@ there. Instants are integer Unix seconds and end in `_at`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from hashlight_protocol import BodyStatus, Reason, Ref
+    from hashlight_protocol import BodyStatus, Reason, Ref, Signal
 
 
 Clock = Callable[[], int]
 """Gives the current time in whole Unix seconds; injected so that tests own time."""
 
 MAX_RECORDS_SHOWN = 100
-"""Records shown for one signal, the oldest first; an answer that reaches it says
-`truncated`. One peer could otherwise make every lookup of a signal expensive by
+"""Records shown for one signal, every list's oldest first; an answer that reaches it
+says `truncated`. One peer could otherwise make every lookup of a signal expensive by
 asserting it a million times."""
+
+MAX_RECORDS_A_CALL = 20_000
+"""Records judged and shown in one call, of all its signals together; beyond one of each
+list, which is there in any case."""
+
+
+def records_of_each(counts: Iterable[int]) -> int:
+    """Tell how many records of each of some signals or matches a call can have.
+
+    Args:
+        counts: How many records each has.
+
+    Returns:
+        1 to `MAX_RECORDS_SHOWN`, the same for all: whoever has fewer leaves the rest to
+        the others, and `MAX_RECORDS_A_CALL` is kept, unless there are more that have
+        any.
+    """
+    left, having = MAX_RECORDS_A_CALL, sorted(counts)
+    for at, count in enumerate(having):
+        each = left // (len(having) - at)
+        if each < count:
+            return max(1, min(each, MAX_RECORDS_SHOWN))
+        left -= min(count, MAX_RECORDS_SHOWN)
+    return MAX_RECORDS_SHOWN
+
+
+def signal_digest(signal_type: str, value: str) -> int:
+    """Give the number under which a signal is found: 64 bits, signed.
+
+    Values may share a digest, and somebody may look for two that do. Whoever finds
+    something by it compares type and value before using it.
+    """
+    digest = hashlib.sha256(f"{signal_type}\0{value}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+class Purpose(StrEnum):
+    """What a lookup is for.
+
+    Only an upload is a match that happened: the flood breaker counts it, and the match
+    log has it. Whoever goes through what is stored already asks for a scan.
+    """
+
+    UPLOAD = "upload"
+    SCAN = "scan"
 
 
 class Role(StrEnum):
@@ -195,6 +241,34 @@ class SignalChange:
     live: bool
 
 
+class FeedMark(NamedTuple):
+    """A row of the feed of changes: what tells one history from another as long.
+
+    Attributes:
+        seq: Its number; 0 for the beginning, before all rows.
+        signal_id: What changed.
+        changed_at: When, Unix seconds.
+    """
+
+    seq: int = 0
+    signal_id: int = 0
+    changed_at: int = 0
+
+    @property
+    def event_id(self) -> str:
+        """Write it as readers of the feed keep it: `<seq>-<signal id>-<time>`."""
+        return f"{self.seq}-{self.signal_id}-{self.changed_at}"
+
+    @classmethod
+    def parse(cls, event_id: str) -> FeedMark:
+        """Read an `event_id`; a number alone is the row of that number in no history.
+
+        Raises:
+            ValueError: It has not that form.
+        """
+        return cls(*map(int, event_id.split("-", 2)))
+
+
 @dataclass(frozen=True, slots=True)
 class RecordEvidence:
     """One live record that asserts a signal: what a lookup answer shows of it."""
@@ -268,4 +342,21 @@ class Token:
     token_id: int
     label: str
     scopes: frozenset[Scope]
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedSignal:
+    """A signal that this node's operator says is harmless; it stays in this node.
+
+    Attributes:
+        signal: The signal.
+        max_distance: For PDQ, how far a query may be from it, in bits; else 0.
+        note: Why, in the operator's words.
+    """
+
+    allowed_id: int
+    signal: Signal
+    max_distance: int
+    note: str
     created_at: int

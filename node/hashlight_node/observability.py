@@ -17,6 +17,7 @@ import logging
 import re
 import sys
 import traceback
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, TextIO
 
 import orjson
@@ -28,15 +29,24 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+from typing_extensions import override
 
 from hashlight_protocol import is_list_name, is_node_name, parse_origin
 from hashlight_protocol.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable, Mapping, MutableMapping
     from types import TracebackType
 
+    from prometheus_client import Metric
+
 # ------------------------------------------------------------------------ the log
+
+REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
+"""Id of the request that is being answered: in every line logged meanwhile. Not kept
+by structlog, whose way to bind a value for a while costs as much as a search."""
 
 # An event is a sentence about what happened, known when the code is written. Digits
 # are what hashes, keys and tokens are made of and sentences are not.
@@ -164,6 +174,14 @@ def _sentence(event: object) -> str:
     return event
 
 
+def _add_request_id(
+    logger: object, name: str, event: MutableMapping[str, object]
+) -> MutableMapping[str, object]:
+    del logger, name
+    event.setdefault("request_id", REQUEST_ID.get())
+    return event
+
+
 def _describe_exception(
     logger: object, name: str, event: MutableMapping[str, object]
 ) -> MutableMapping[str, object]:
@@ -221,7 +239,7 @@ def configure_logging(level: str, stream: TextIO | None = None) -> None:
     encode = structlog.processors.JSONRenderer(serializer=_encode)
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            _add_request_id,
             structlog.processors.add_log_level,
             stamp,
             _describe_exception,
@@ -278,6 +296,9 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        # Finding a series by its labels takes longer than counting in it. As many as
+        # there are series, and those are bounded: routes are patterns.
+        self._request_series: dict[tuple[str, str, str, int], Histogram] = {}
         self._rejects = self._counter(
             "hashlight_rejects", "Requests refused, by code", "listener", "reason"
         )
@@ -294,8 +315,18 @@ class Metrics:
         self._unavailable = self._counter(
             "hashlight_peer_unavailable", "Exchanges a peer did not answer", "peer"
         )
-        self._lookups = self._counter(
+        lookups = self._counter(
             "hashlight_lookups", "Queries looked up, by outcome", "outcome"
+        )
+        self._matched = lookups.labels("matched")
+        self._unmatched = lookups.labels("unmatched")
+        self._unlogged = self._counter(
+            "hashlight_unlogged_matches",
+            "Matches that were not written down because too many waited for the disk",
+        )
+        self._flooded = self._counter(
+            "hashlight_flooded_matches",
+            "Matches that were not blocked because their signal matches far too much",
         )
         self._lookup_seconds = Histogram(
             "hashlight_lookup_seconds",
@@ -326,6 +357,11 @@ class Metrics:
         self._signals = self._gauge(
             "hashlight_signals", "Signals that match today, by type", "type"
         )
+        self._kernel = self._gauge(
+            "hashlight_index_kernel",
+            "Always 1; what searches for near hashes: c, or numpy, which is slower",
+            "kernel",
+        )
         self._quarantined = self._gauge(
             "hashlight_quarantined", "Logs and peers in quarantine", "kind"
         )
@@ -340,8 +376,12 @@ class Metrics:
         self, listener: str, method: str, route: str, status: int, seconds: float
     ) -> None:
         """Note one answered request; `route` is the pattern, never the path."""
-        labels = (listener, method, route, str(status))
-        self._requests.labels(*labels).observe(seconds)
+        labels = (listener, method, route, status)
+        series = self._request_series.get(labels)
+        if series is None:
+            series = self._requests.labels(listener, method, route, str(status))
+            self._request_series[labels] = series
+        series.observe(seconds)
 
     def count_reject(self, listener: str, code: str) -> None:
         """Note that a request was refused with a problem document."""
@@ -361,9 +401,20 @@ class Metrics:
 
     def observe_lookup(self, *, matched: int, unmatched: int, seconds: float) -> None:
         """Note one lookup call and how many of its queries matched."""
-        self._lookups.labels("matched").inc(matched)
-        self._lookups.labels("unmatched").inc(unmatched)
+        if matched:
+            self._matched.inc(matched)
+        if unmatched:
+            self._unmatched.inc(unmatched)
         self._lookup_seconds.observe(seconds)
+
+    def count_flooded(self, count: int) -> None:
+        """Note matches whose `block` the flood breaker turned into `review`."""
+        if count:
+            self._flooded.inc(count)
+
+    def count_unlogged(self, count: int) -> None:
+        """Note matches that were not written down because too many waited."""
+        self._unlogged.inc(count)
 
     def observe_sync(self, peer: str, seconds: float) -> None:
         """Note how long it took to copy what was new at a peer."""
@@ -385,6 +436,10 @@ class Metrics:
         """Set how many signals of a type match today."""
         self._signals.labels(signal_type).set(count)
 
+    def show_kernel(self, name: str) -> None:
+        """Say what searches for near hashes."""
+        self._kernel.labels(name).set(1)
+
     def show_quarantined(self, kind: str, count: int) -> None:
         """Set how many logs or peers are in quarantine."""
         self._quarantined.labels(kind).set(count)
@@ -393,6 +448,38 @@ class Metrics:
 METRICS_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def render_metrics(metrics: Metrics) -> bytes:
-    """Write all metrics in Prometheus' text format."""
-    return generate_latest(metrics.registry)
+def render_metrics(
+    metrics: Metrics, of_workers: Mapping[str, bytes] | None = None
+) -> bytes:
+    """Write all metrics in Prometheus' text format.
+
+    Args:
+        metrics: Of this process.
+        of_workers: By worker, what this function wrote there. Its counters and
+            histograms come with the label `worker`; they are not added up, because a
+            worker that was started anew counts from 0, and the sum would fall.
+    """
+    if not of_workers:
+        return generate_latest(metrics.registry)
+    families = {family.name: family for family in metrics.registry.collect()}
+    for worker, text in of_workers.items():
+        for given in text_string_to_metric_families(text.decode()):
+            family = families.get(given.name)
+            if family is not None and given.type in _OF_WORKERS:
+                family.samples += [
+                    it._replace(labels={**it.labels, "worker": worker})
+                    for it in given.samples
+                ]
+    return generate_latest(_Families(list(families.values())))
+
+
+_OF_WORKERS: Final = frozenset({"counter", "histogram"})
+
+
+class _Families(Collector):
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    @override
+    def collect(self) -> list[Metric]:
+        return self._families

@@ -26,7 +26,7 @@ from hashlight_protocol.keys import (
     parse_vkey,
     verify_public_key,
 )
-from hashlight_protocol.list_note import ListNote
+from hashlight_protocol.list_note import ListNote, verify_logs_go_on
 from hashlight_protocol.origins import is_node_name
 
 MAX_HTTP_KEYS = 16
@@ -232,6 +232,9 @@ def _check_descriptor(descriptor: Descriptor, identity: VerifierKey) -> None:
 def verify_successor(old: Descriptor | ListNote, new: Descriptor | ListNote) -> None:
     """Check that a document may take the place of the one seen before.
 
+    Versions in between may have been missed: whatever may follow step by step may
+    follow at once.
+
     Args:
         old: The document seen before.
         new: Another one about the same node or list.
@@ -240,14 +243,17 @@ def verify_successor(old: Descriptor | ListNote, new: Descriptor | ListNote) -> 
         StaleVersionError: The version went back, or stayed although the document
             changed.
         MalformedError: They are not about the same node or list.
+        ContradictionError: The list note takes back what was said for good.
 
-    Source: SPEC.md#descriptor.
+    Source: SPEC.md#descriptor and SPEC.md#successions.
     """
     what = _WHAT if isinstance(new, Descriptor) else "list note"
     if _subject(old) != _subject(new):
         raise MalformedError(what, "it is about something else")
     if new.version < old.version or (new.version == old.version and new != old):
         raise StaleVersionError(what, old.version, new.version)
+    if isinstance(old, ListNote) and isinstance(new, ListNote):
+        verify_logs_go_on(old, new)
 
 
 def _subject(document: Descriptor | ListNote) -> str:

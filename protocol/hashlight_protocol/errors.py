@@ -11,8 +11,11 @@ ProtocolError
 ├── BadCommitmentError     a body is not the one the log committed to
 ├── RollbackError          a log became smaller
 ├── SplitViewError         a log shows two contents for one size
+├── NoForkError            evidence shows two checkpoints that can both be true
+├── QuorumNotMetError      too few witnesses cosigned a checkpoint
 ├── ConflictError          a proof starts at a size that is not the known one
 ├── StaleVersionError      a document is older than one already seen
+├── ContradictionError     a node takes back what it said for good
 ├── BadRecordError         a body is not a record
 ├── BadSignalError         a value is not a signal of its type
 ├── UnknownCriticalError   a record demands what the reader does not understand
@@ -200,6 +203,51 @@ class SplitViewError(ProtocolError):
         self.size = size
 
 
+class NoForkError(ProtocolError):
+    """Evidence of a fork shows two checkpoints that can both be true.
+
+    Attributes:
+        origin: The log.
+        older_size: Tree size of the one checkpoint.
+        newer_size: Tree size of the other, which extends it.
+    """
+
+    code = "no-fork"
+
+    def __init__(self, origin: str, older_size: int, newer_size: int) -> None:
+        super().__init__(
+            f"log {origin!r} was only appended to, from {older_size} to {newer_size}"
+        )
+        self.origin = origin
+        self.older_size = older_size
+        self.newer_size = newer_size
+
+
+class QuorumNotMetError(ProtocolError):
+    """The witnesses that cosigned a checkpoint are not those that a policy asks for.
+
+    Not an accusation: more cosignatures may come.
+
+    Attributes:
+        origin: The log.
+        tree_size: Size of the checkpoint.
+        cosigned: Witnesses of the policy that cosigned it.
+        known: Witnesses that the policy names.
+    """
+
+    code = "quorum-not-met"
+
+    def __init__(self, origin: str, tree_size: int, cosigned: int, known: int) -> None:
+        super().__init__(
+            f"{cosigned} of {known} witnesses cosigned log {origin!r} at {tree_size}, "
+            "which is no quorum"
+        )
+        self.origin = origin
+        self.tree_size = tree_size
+        self.cosigned = cosigned
+        self.known = known
+
+
 class ConflictError(ProtocolError):
     """A consistency proof starts at a size that is not the known one.
 
@@ -232,6 +280,22 @@ class StaleVersionError(ProtocolError):
         self.what = what
         self.known = known
         self.got = got
+
+
+class ContradictionError(ProtocolError):
+    """A node's newer statement takes back what an older one said for good.
+
+    Attributes:
+        what: The newer statement, for example `list note`.
+        reason: What it takes back.
+    """
+
+    code = "contradiction"
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(f"{what} contradicts what was said before: {reason}")
+        self.what = what
+        self.reason = reason
 
 
 class BadRecordError(ProtocolError):

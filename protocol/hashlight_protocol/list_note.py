@@ -11,7 +11,12 @@ from hashlight_protocol._documents import open_document, sign_document
 from hashlight_protocol._objects import JsonObject
 from hashlight_protocol._text import encode_base64, parse_hash
 from hashlight_protocol.checkpoint import KnownHead
-from hashlight_protocol.errors import BadKeyError, MalformedError
+from hashlight_protocol.entries import Meta
+from hashlight_protocol.errors import (
+    BadKeyError,
+    ContradictionError,
+    MalformedError,
+)
 from hashlight_protocol.ijson import JsonValue
 from hashlight_protocol.keys import (
     ED25519,
@@ -30,9 +35,13 @@ MAX_LOG_KEYS = 16
 
 _HEADER = b"hsf-list/v1\n"
 _WHAT = "list note"
+_META = "META entry"
 
 LogState = Literal["active", "frozen", "abandoned"]
 """Whether a log grows, ended in order, or ended because its key cannot be trusted."""
+
+# A log only ever moves on in this order.
+_STATES: tuple[LogState, ...] = ("active", "frozen", "abandoned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,3 +193,66 @@ def _parse_state(text: str, final: KnownHead | None) -> LogState:
             return "abandoned"
         case _:
             raise MalformedError(_WHAT, "state is unknown or does not fit final")
+
+
+def verify_logs_go_on(old: ListNote, new: ListNote) -> None:
+    """Check that a list note takes nothing back that an older one said for good.
+
+    Nothing is said about keys: versions can be missed, so the keys of one version need
+    not overlap with those of an older one.
+
+    Args:
+        old: The note seen before.
+        new: A later one about the same list.
+
+    Raises:
+        ContradictionError: A log is gone, is in an earlier state again, or has
+            another end; or a log was added that is not behind all others.
+
+    Source: SPEC.md#successions.
+    """
+    logs = {log.origin: log for log in new.logs}
+    for log in old.logs:
+        later = logs.pop(log.origin, None)
+        if later is None:
+            raise ContradictionError(_WHAT, "a log is gone")
+        if _STATES.index(later.state) < _STATES.index(log.state):
+            raise ContradictionError(_WHAT, "a log is in an earlier state again")
+        if log.final not in {None, later.final}:
+            raise ContradictionError(_WHAT, "the end of a log moved")
+    # What is left is new; the epochs of one note go up.
+    if any(log.origin in logs for log in new.logs[: len(old.logs)]):
+        raise ContradictionError(_WHAT, "a log was added before another")
+
+
+def verify_meta(meta: Meta, note: ListNote) -> None:
+    """Check that a log begins where its list note says that the one before it ended.
+
+    If the log before is frozen without `final`, only its name is compared; who
+    followed it knows where it ended.
+
+    Args:
+        meta: First entry of the log, which names the log.
+        note: Newest list note.
+
+    Raises:
+        MalformedError: The log is not one of the list note.
+        ContradictionError: The first log continues another, or a later one does not
+            continue the one before it from its end.
+
+    Source: SPEC.md#successions.
+    """
+    origins = [log.origin for log in note.logs]
+    if meta.origin not in origins:
+        raise MalformedError(_META, "its log is not in the list note")
+    position = origins.index(meta.origin)
+    before = note.logs[position - 1] if position else None
+    if before is None and meta.prev is None:
+        return
+    if before is None or meta.prev is None:
+        raise ContradictionError(_META, "the first log continues none, each other does")
+    if meta.prev.origin != before.origin:
+        raise ContradictionError(_META, "it does not continue the log before it")
+    prev = KnownHead(meta.prev.tree_size, meta.prev.root_hash)
+    if before.final not in {None, prev}:
+        raise ContradictionError(_META, "it does not begin where the log before ended")

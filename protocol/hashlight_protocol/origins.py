@@ -19,6 +19,9 @@ MAX_NODE_NAME = 253
 MAX_EPOCH = 2**31 - 1
 """Largest epoch; every database stores it as a plain integer."""
 
+MAX_ORIGIN = MAX_NODE_NAME + len("/hsf/v1/log/") + 64 + len(f"/{MAX_EPOCH}")
+"""Longest origin in characters, all of them ASCII."""
+
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 # The last label holds a letter, so that an IP address is never a node name.
 _NODE = re.compile(rf"(?:{_LABEL}\.)*(?=[a-z0-9-]*[a-z]){_LABEL}", re.ASCII)

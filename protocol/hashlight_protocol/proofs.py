@@ -1,10 +1,10 @@
-"""Proofs: that a leaf is part of a tree, and that a tree was only appended to.
+"""Proofs: that a leaf or a block of leaves is part of a tree, or a tree of another.
 
 Whoever builds a proof gives a `HashReader`, so that nothing here needs to know where
 a tree is kept.
 
-Source: RFC 6962 section 2.1, RFC 9162 section 2.1; SPEC.md#inclusion-proofs and
-SPEC.md#consistency-proofs.
+Source: RFC 6962 section 2.1, RFC 9162 section 2.1; SPEC.md#inclusion-proofs,
+SPEC.md#consistency-proofs and SPEC.md#subtree-proofs.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,8 +54,14 @@ def verify_inclusion(
     _check_proof(proof)
     if not 0 <= leaf_index < tree_size <= MAX_TREE_SIZE:
         raise BadProofError("the leaf lies outside the tree")
-    index, last = leaf_index, tree_size - 1
-    node = leaf
+    if _fold_inclusion(leaf, proof, leaf_index, tree_size - 1) != root_hash:
+        raise BadProofError("it does not lead to the root")
+
+
+def _fold_inclusion(
+    node: bytes, proof: Sequence[bytes], index: int, last: int
+) -> bytes:
+    # `index` is the node's position on its level, `last` that of the level's last.
     for sibling in proof:
         if last == 0:
             raise BadProofError("it has too many hashes")
@@ -71,7 +77,49 @@ def verify_inclusion(
         last >>= 1
     if last:
         raise BadProofError("it has too few hashes")
-    if node != root_hash:
+    return node
+
+
+def _is_node(start: int, end: int, tree_size: int) -> bool:
+    # Whether one node of the tree stands for exactly these leaves.
+    if not 0 <= start < end <= tree_size <= MAX_TREE_SIZE:
+        return False
+    width = 1 << (end - start - 1).bit_length()
+    return start % width == 0 and (end - start == width or end == tree_size)
+
+
+def verify_subtree(
+    subtree: bytes,
+    proof: Sequence[bytes],
+    *,
+    leaves: range,
+    tree_size: int,
+    root_hash: bytes,
+) -> None:
+    """Check that a block of leaves is part of the tree that a checkpoint commits to.
+
+    Only for blocks that one node of the tree stands for: as many leaves as a power of
+    two, or fewer at the right edge, beginning at a multiple of that power.
+
+    Args:
+        subtree: Root over the leaves of the block, 32 bytes.
+        proof: Sibling hashes on the way up, 32 bytes each, 63 at most.
+        leaves: Leaf indexes of the block.
+        tree_size: Leaves in the tree.
+        root_hash: Root of that tree, 32 bytes, from a verified checkpoint.
+
+    Raises:
+        BadProofError: The hashes do not combine to `root_hash`, there are too few
+            or too many of them, or the block is no such block.
+
+    Source: C2SP tlog-mirror; SPEC.md#subtree-proofs.
+    """
+    _check_proof(proof)
+    if not _is_node(leaves.start, leaves.stop, tree_size):
+        raise BadProofError("no node of the tree stands for the leaves")
+    height = (len(leaves) - 1).bit_length()
+    index, last = leaves.start >> height, (tree_size - 1) >> height
+    if _fold_inclusion(subtree, proof, index, last) != root_hash:
         raise BadProofError("it does not lead to the root")
 
 
@@ -196,6 +244,39 @@ def inclusion_proof(
     while end - start > 1:
         middle = start + (1 << (end - start - 1).bit_length() - 1)
         if leaf_index < middle:
+            proof.append(_range_root(read, middle, end))
+            end = middle
+        else:
+            proof.append(_range_root(read, start, middle))
+            start = middle
+    return tuple(reversed(proof))
+
+
+def subtree_proof(
+    read: HashReader, *, leaves: range, tree_size: int
+) -> tuple[bytes, ...]:
+    """Build the proof that `verify_subtree` checks.
+
+    Args:
+        read: Source of subtree hashes.
+        leaves: Leaf indexes of the block.
+        tree_size: Leaves in the tree.
+
+    Returns:
+        At most 63 hashes, nearest to the block first.
+
+    Raises:
+        ValueError: No node of the tree stands for the block.
+
+    Source: C2SP tlog-mirror; SPEC.md#subtree-proofs.
+    """
+    if not _is_node(leaves.start, leaves.stop, tree_size):
+        raise ValueError("no node of the tree stands for the leaves")
+    proof: list[bytes] = []
+    start, end = 0, tree_size
+    while (start, end) != (leaves.start, leaves.stop):
+        middle = start + (1 << (end - start - 1).bit_length() - 1)
+        if leaves.stop <= middle:
             proof.append(_range_root(read, middle, end))
             end = middle
         else:

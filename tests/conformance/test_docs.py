@@ -23,7 +23,8 @@ DOCUMENTS = sorted(
     for path in CHECKOUT.glob(pattern)
 )
 COMMITTED = (
-    *("protocol", "node", "migrations", "tests", "benchmarks", "deploy", "docs"),
+    *("protocol", "node", "migrations", "client", "tests", "benchmarks"),
+    *("deploy", "docs"),
     *("requirements", ".ci"),
 )
 

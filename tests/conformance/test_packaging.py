@@ -1,4 +1,4 @@
-"""What is installed is what lies in the three code folders, from a lock that fits."""
+"""What is installed is what lies in the code folders, from a lock that fits."""
 
 import importlib.util
 import os
@@ -19,10 +19,14 @@ import hashlight_node
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BOOTSTRAP = CHECKOUT / "deploy" / "bootstrap"
+BUILD = CHECKOUT / "deploy" / "build"
+INDEX = Path("hashlight_node/matching/index")
+KERNEL = (INDEX / "_kernel.abi3.so").as_posix()
 PACKAGES = {
     "hashlight_protocol": CHECKOUT / "protocol",
     "hashlight_node": CHECKOUT / "node",
     "hashlight_migrations": CHECKOUT / "migrations",
+    "hashlight_client": CHECKOUT / "client",
 }
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))
 LOCKS = {
@@ -40,23 +44,32 @@ LOCKS = {
     ],
     "protocol.txt": PROJECT["dependency-groups"]["protocol"],
     "oracle.txt": PROJECT["dependency-groups"]["oracle"],
+    "bench.txt": [
+        *PROJECT["project"]["dependencies"],
+        *PROJECT["dependency-groups"]["bench"],
+    ],
+    "bench-reference.txt": PROJECT["dependency-groups"]["bench-reference"],
 }
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     """Build the wheel as `pip install .` does, but with what is installed already."""
-    folder = tmp_path_factory.mktemp("wheel")
+    return built(tmp_path_factory.mktemp("wheel"))
+
+
+def built(folder: Path, **environment: str) -> zipfile.ZipFile:
     pip = next(BOOTSTRAP.glob("pip-*.whl")) / "pip"
     options = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
     subprocess.run(
         [sys.executable, pip, "wheel", *options, "--wheel-dir", folder, CHECKOUT],
         check=True,
+        env=os.environ | environment,
     )
     return zipfile.ZipFile(next(folder.glob("*.whl")))
 
 
-def test_only_the_three_packages_reach_site_packages(wheel: zipfile.ZipFile) -> None:
+def test_only_our_packages_reach_site_packages(wheel: zipfile.ZipFile) -> None:
     metadata = f"hashlight-{hashlight_node.__version__}.dist-info"
 
     assert {name.split("/")[0] for name in wheel.namelist()} == {*PACKAGES, metadata}
@@ -65,12 +78,40 @@ def test_only_the_three_packages_reach_site_packages(wheel: zipfile.ZipFile) -> 
 def test_every_file_of_the_packages_is_installed(wheel: zipfile.ZipFile) -> None:
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
 
-    assert packed == {
+    assert packed - {KERNEL} == {
         file.relative_to(folder).as_posix()
         for package, folder in PACKAGES.items()
         for file in (folder / package).rglob("*")
-        if file.is_file() and "__pycache__" not in file.parts
+        if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".so"
     }
+
+
+def can_compile(folder: Path) -> bool:
+    """Tell whether this machine has what compiling takes."""
+    script = (
+        f"import sys, pathlib; sys.path.insert(0, {str(BUILD)!r}); "
+        "import compile_kernel as it; it.compile_kernel(pathlib.Path(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", script, str(folder / "_kernel.abi3.so")]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def test_the_wheel_has_the_kernel_where_it_can_be_compiled(
+    wheel: zipfile.ZipFile, tmp_path: Path
+) -> None:
+    is_compiled = can_compile(tmp_path)
+    tags = Path(str(wheel.filename)).stem.split("-")[2:]
+
+    assert (KERNEL in wheel.namelist()) is is_compiled
+    assert (tags[:2] == ["cp311", "abi3"]) is is_compiled
+    assert (tags == ["py3", "none", "any"]) is not is_compiled
+
+
+def test_without_a_compiler_the_wheel_is_for_every_platform(tmp_path: Path) -> None:
+    wheel = built(tmp_path, CC="no-such-compiler")
+
+    assert str(wheel.filename).endswith("-py3-none-any.whl")
+    assert KERNEL not in wheel.namelist()
 
 
 @pytest.mark.parametrize(
@@ -78,6 +119,7 @@ def test_every_file_of_the_packages_is_installed(wheel: zipfile.ZipFile) -> None
     [
         "hashlight_protocol/py.typed",
         "hashlight_node/py.typed",
+        "hashlight_client/py.typed",
         "hashlight_node/demo/photos/ATTRIBUTION.md",
         "hashlight_node/demo/photos/cat.jpg",
         "hashlight_migrations/env.py",
@@ -169,14 +211,18 @@ def empty_checkout(tmp_path: Path) -> Path:
     return checkout
 
 
-def make_ready(checkout: Path, *profiles: str) -> subprocess.CompletedProcess[str]:
+def make_ready(
+    checkout: Path, *profiles: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run a checkout's bootstrap script."""
     return subprocess.run(
         [sys.executable, checkout / "deploy" / "bootstrap" / "bootstrap.py", *profiles],
         check=False,
         capture_output=True,
         text=True,
-        env=os.environ | {"PIP_NO_INDEX": "1", "COVERAGE_PROCESS_START": ""},
+        env=os.environ
+        | {"PIP_NO_INDEX": "1", "COVERAGE_PROCESS_START": ""}
+        | environment,
     )
 
 
@@ -194,6 +240,70 @@ def test_a_ready_environment_is_left_alone(empty_checkout: Path) -> None:
     again = make_ready(empty_checkout, "dev", "test", "run")
 
     assert (again.returncode, again.stdout) == (0, "")
+
+
+@pytest.fixture
+def checkout_with_kernel(empty_checkout: Path) -> Path:
+    """Copy what compiling the kernel needs, too."""
+    for source, target in (
+        (BUILD / "compile_kernel.py", Path("deploy/build")),
+        (CHECKOUT / "node" / INDEX / "_kernel.c", "node" / INDEX),
+    ):
+        (empty_checkout / target).mkdir(parents=True)
+        (empty_checkout / target / source.name).write_bytes(source.read_bytes())
+    return empty_checkout
+
+
+def test_the_kernel_is_compiled_when_its_source_changes(
+    checkout_with_kernel: Path, tmp_path: Path
+) -> None:
+    if not can_compile(tmp_path):
+        pytest.skip("there is no C compiler, or no headers of Python")
+    source = checkout_with_kernel / "node" / INDEX / "_kernel.c"
+    made = make_ready(checkout_with_kernel, "run")
+    first = source.with_name("_kernel.abi3.so").read_bytes()
+    again = make_ready(checkout_with_kernel, "run")
+    source.write_text(source.read_text("utf-8") + "\n", "utf-8")
+    changed = make_ready(checkout_with_kernel, "run")
+
+    assert "hashlight: matching kernel compiled" in made.stdout
+    assert again.stdout == ""
+    assert "hashlight: matching kernel compiled" in changed.stdout
+    assert source.with_name("_kernel.abi3.so").read_bytes() != first
+    assert {file.name for file in source.parent.iterdir()} == {
+        "_kernel.c",
+        "_kernel.abi3.so",
+    }
+
+
+def test_without_a_compiler_the_bootstrap_says_so_once(
+    checkout_with_kernel: Path,
+) -> None:
+    kernel = checkout_with_kernel / "node" / INDEX / "_kernel.abi3.so"
+    kernel.write_bytes(b"of an older source")
+    made = make_ready(checkout_with_kernel, "run", CC="no-such-compiler")
+    again = make_ready(checkout_with_kernel, "run", CC="no-such-compiler")
+
+    assert made.returncode == again.returncode == 0
+    assert "matching uses numpy" in made.stdout
+    assert "no C compiler" in made.stdout
+    assert again.stdout == ""
+    assert not kernel.exists()
+
+
+@pytest.mark.parametrize("wrong", ["#error", "int no_module;"])
+def test_a_kernel_that_does_not_compile_or_load_is_left_out(
+    checkout_with_kernel: Path, tmp_path: Path, wrong: str
+) -> None:
+    if not can_compile(tmp_path):
+        pytest.skip("there is no C compiler, or no headers of Python")
+    source = checkout_with_kernel / "node" / INDEX / "_kernel.c"
+    source.write_text(wrong, "utf-8")
+    made = make_ready(checkout_with_kernel, "run")
+
+    assert made.returncode == 0
+    assert "matching uses numpy" in made.stdout
+    assert [file.name for file in source.parent.iterdir()] == ["_kernel.c"]
 
 
 def test_a_changed_lock_makes_the_environment_anew(empty_checkout: Path) -> None:

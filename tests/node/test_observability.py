@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import secrets
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 import hashlight_node
 from hashlight_node.observability import (
     _FIELDS,
+    REQUEST_ID,
     Metrics,
     configure_logging,
     keep_allowed,
@@ -62,8 +64,15 @@ def test_a_line_is_one_json_object_with_time_level_and_facts(
     }
 
 
+@contextmanager
+def request(request_id: str) -> Iterator[None]:
+    token = REQUEST_ID.set(request_id)
+    yield
+    REQUEST_ID.reset(token)
+
+
 def test_lines_of_one_request_have_its_id(stream: io.StringIO) -> None:
-    with structlog.contextvars.bound_contextvars(request_id="0123456789abcdef"):
+    with request("0123456789abcdef"):
         structlog.get_logger().info("request answered", status=200)
     structlog.get_logger().info("node ready")
     first, second = lines(stream)
@@ -255,6 +264,7 @@ def test_metrics_have_the_names_that_dashboards_rely_on() -> None:
     made.show_follow("shield.example", "ncii", synced_at=90, now=100)
     made.show_log(ORIGIN, "followed", 257)
     made.show_signals("pdq", 3)
+    made.show_kernel("c")
     made.show_quarantined("list", 1)
     text = render_metrics(made).decode()
     for line in (
@@ -273,6 +283,7 @@ def test_metrics_have_the_names_that_dashboards_rely_on() -> None:
             '{list="ncii",peer="shield.example"} 90.0'
         ),
         f'hashlight_log_size{{origin="{ORIGIN}",role="followed"}} 257.0',
+        'hashlight_index_kernel{kernel="c"} 1.0',
         'hashlight_signals{type="pdq"} 3.0',
         'hashlight_quarantined{kind="list"} 1.0',
     ):
@@ -304,3 +315,17 @@ def test_a_clock_that_went_back_is_no_negative_lag() -> None:
     assert 'hashlight_peer_lag_seconds{list="x",peer="a.example"} 0.0' in (
         render_metrics(made).decode()
     )
+
+
+def test_what_workers_counted_is_shown_beside_ours_and_not_added_up() -> None:
+    ours, worker = (Metrics(version="1", spec_version="1") for _ in range(2))
+    ours.observe_lookup(matched=1, unmatched=0, seconds=0.1)
+    worker.observe_lookup(matched=2, unmatched=3, seconds=0.1)
+    worker.show_signals("pdq", 7)
+    text = render_metrics(ours, {"1": render_metrics(worker)}).decode()
+    assert 'hashlight_lookups_total{outcome="matched"} 1.0' in text
+    assert 'hashlight_lookups_total{outcome="matched",worker="1"} 2.0' in text
+    assert 'hashlight_lookup_seconds_count{worker="1"} 1.0' in text
+    assert text.count("# TYPE hashlight_lookups_total") == 1
+    assert "hashlight_signals{" not in text
+    assert text.count("hashlight_build_info{") == 1

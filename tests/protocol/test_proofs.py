@@ -1,6 +1,6 @@
 """Inclusion and consistency proofs: every honest one passes, no other one does."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import given
@@ -13,8 +13,10 @@ from hashlight_protocol import (
     consistency_proof,
     inclusion_proof,
     subtree_hash,
+    subtree_proof,
     verify_consistency,
     verify_inclusion,
+    verify_subtree,
 )
 from support import reference_trees as reference
 
@@ -196,3 +198,69 @@ def test_no_proof_is_built_for_a_leaf_outside(index: int, tree_size: int) -> Non
 def test_no_proof_is_built_from_larger_to_smaller() -> None:
     with pytest.raises(ValueError, match="larger"):
         consistency_proof(READ, old_size=4, new_size=3)
+
+
+def blocks_of(tree_size: int) -> Iterator[range]:
+    """Give every block of leaves that one node stands for, by descending the tree."""
+    waiting = [range(tree_size)]
+    while waiting:
+        block = waiting.pop()
+        yield block
+        if len(block) > 1:
+            middle = block.start + reference.split(len(block))
+            waiting += [range(block.start, middle), range(middle, block.stop)]
+
+
+@pytest.mark.parametrize("tree_size", range(1, LARGEST + 1))
+def test_subtree_proofs_follow_the_recursive_definition(tree_size: int) -> None:
+    for block in blocks_of(tree_size):
+        built = subtree_proof(READ, leaves=block, tree_size=tree_size)
+        leaves = LEAVES[:tree_size]
+        assert built == reference.subtree_proof(block.start, block.stop, leaves)
+        verify_subtree(
+            reference.root(LEAVES[block.start : block.stop]),
+            built,
+            leaves=block,
+            tree_size=tree_size,
+            root_hash=ROOTS[tree_size],
+        )
+
+
+@pytest.mark.parametrize("tree_size", range(1, 20))
+def test_a_block_that_no_node_stands_for_is_refused(tree_size: int) -> None:
+    nodes = set(blocks_of(tree_size))
+    for start in range(-1, tree_size + 2):
+        for end in range(start, tree_size + 2):
+            block = range(start, end)
+            if block in nodes:
+                continue
+            with pytest.raises(ValueError, match="no node"):
+                subtree_proof(READ, leaves=block, tree_size=tree_size)
+            with pytest.raises(BadProofError, match="no node"):
+                verify_subtree(
+                    *(bytes(32), ()),
+                    leaves=block,
+                    tree_size=tree_size,
+                    root_hash=ROOTS[tree_size],
+                )
+
+
+@given(data=st.data(), size=st.integers(2, LARGEST))
+def test_any_other_subtree_proof_is_refused(data: st.DataObject, size: int) -> None:
+    block = data.draw(st.sampled_from(list(blocks_of(size))))
+    subtree = reference.root(LEAVES[block.start : block.stop])
+    proof = subtree_proof(READ, leaves=block, tree_size=size)
+    flipped = (bytes([proof[0][0] ^ 1]) + proof[0][1:], *proof[1:]) if proof else ()
+    other_block = data.draw(st.sampled_from(list(blocks_of(size))))
+    for other, hashes, leaves, root in (
+        (subtree, (*proof, LEAVES[0]), block, ROOTS[size]),
+        (subtree, proof[:-1] if proof else (LEAVES[0],), block, ROOTS[size]),
+        (subtree, flipped or (LEAVES[0],), block, ROOTS[size]),
+        (subtree, proof, block, ROOTS[size - 1]),
+        (bytes(32), proof, block, ROOTS[size]),
+        (subtree, (b"short",), block, ROOTS[size]),
+        (subtree, (LEAVES[0],) * 64, block, ROOTS[size]),
+        *([] if other_block == block else [(subtree, proof, other_block, ROOTS[size])]),
+    ):
+        with pytest.raises(BadProofError):
+            verify_subtree(other, hashes, leaves=leaves, tree_size=size, root_hash=root)

@@ -8,23 +8,35 @@ from pathlib import Path
 import pytest
 
 from hashlight_protocol import (
+    COSIGNATURE,
     MAX_DESCRIPTOR_BYTES,
+    WHOLE_LIST,
+    AddEntries,
+    AddEntriesReader,
     Checkpoint,
     Erase,
+    GrantScope,
     HttpRequest,
     Indicator,
     KnownHead,
+    MirrorInfo,
+    QuorumNotMetError,
     RecordEntry,
     Ref,
+    add_entries,
     bodies,
+    check_package,
     commit,
     commitments,
+    cosign,
     decide_add_checkpoint,
     descriptor,
     encode_ref,
     encode_timestamp,
     entries,
     following,
+    fork_evidence,
+    grants,
     ijson,
     keys,
     leaf_hash,
@@ -38,9 +50,14 @@ from hashlight_protocol import (
     origins,
     parse_add_checkpoint,
     parse_entry,
+    parse_fork_evidence,
+    parse_grants,
     parse_key_id,
+    parse_mirror_info,
+    parse_policy,
     parse_ref,
     parse_vkey,
+    policy,
     proofs,
     receipts,
     records,
@@ -51,9 +68,12 @@ from hashlight_protocol import (
     timestamps,
     urls,
     verify_cosignature,
+    verify_fork,
+    verify_quorum,
     verify_request,
     witness,
 )
+from support.example_log import signer
 
 SPEC = (Path(__file__).resolve().parents[2] / "SPEC.md").read_text("utf-8")
 ORIGIN = "shield.example/hsf/v1/log/ncii/1"
@@ -133,6 +153,45 @@ def test_the_signed_get_verifies() -> None:
     verify_request(request, fields, public_key=public_key, now=NOW)
 
 
+def test_the_policy_asks_for_one_more_than_beta() -> None:
+    asked = parse_policy(example("policy"))
+    note = example("acknowledgement") + example("cosignature")
+    with pytest.raises(QuorumNotMetError, match="1 of 3"):
+        verify_quorum(note, asked)
+    gamma = signer("gamma.example/hsf/v1/witness", COSIGNATURE)
+    verify_quorum(note + cosign(note, gamma, now=NOW), asked)
+
+
+def test_the_evidence_proves_a_fork() -> None:
+    evidence = parse_fork_evidence(example("fork-evidence").strip())
+    verify_fork(evidence, [parse_vkey(example("fork-vkey").decode().strip())])
+
+
+def test_the_grants_are_read() -> None:
+    answer = parse_grants(example("grants"), node="shield.example")
+    labels, types = frozenset({"ncmec:*", "iwf:A"}), frozenset({"pdq", "md5"})
+    assert [grant.scope for grant in answer.grants] == [
+        WHOLE_LIST,
+        GrantScope(labels, types, None),
+        GrantScope(None, None, "beta.example"),
+    ]
+
+
+def test_the_upload_is_of_the_whole_log() -> None:
+    reader = AddEntriesReader()
+    reader.feed(bytes.fromhex(example("upload").decode()))
+    package = reader.read_package()
+    assert reader.read_head() == AddEntries(ORIGIN, 0, 4)
+    assert package is not None
+    assert reader.is_complete
+    root = root_of(HASHES)
+    assert check_package(package, before=[], tree_size=4, root_hash=root) == HASHES
+
+
+def test_the_answer_to_an_upload_is_read() -> None:
+    assert parse_mirror_info(example("mirror-info")) == MirrorInfo(4, 0, b"ticket")
+
+
 def test_the_table_of_names_is_right() -> None:
     assert parse_ref(f"{ORIGIN}#1") == Ref(ORIGIN, 1)
     assert encode_ref(Ref(ORIGIN, 1)) in SPEC
@@ -192,6 +251,12 @@ def limit(number: str) -> str:
         ("L26", [witness.MAX_ADD_CHECKPOINT_BYTES]),
         ("L27", [requests.MAX_PATH]),
         ("L28", [requests.MAX_AGE_SECONDS, requests.MAX_AHEAD_SECONDS]),
+        ("L32", [fork_evidence.MAX_EVIDENCE_BYTES]),
+        ("L33", [policy.MAX_POLICY_BYTES]),
+        ("L34", [grants.MAX_GRANTS_BYTES, grants.MAX_GRANTS]),
+        ("L35", [grants.MAX_SCOPE_WORDS]),
+        ("L36", [add_entries.MAX_MIRROR_INFO_BYTES, add_entries.MAX_TICKET_BYTES]),
+        ("L37", [add_entries.MAX_UPLOAD_PACKAGES]),
     ],
 )
 def test_the_limits_are_those_of_the_code(number: str, values: list[int]) -> None:

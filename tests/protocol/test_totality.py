@@ -11,8 +11,16 @@ from hypothesis import strategies as st
 from hashlight_protocol import (
     COSIGNATURE,
     AddCheckpoint,
+    AddEntries,
+    AddEntriesReader,
+    Checkpoint,
     Descriptor,
+    EntryPackage,
+    ForkEvidence,
+    Grants,
+    GrantScope,
     HttpKey,
+    ListGrant,
     ListNote,
     LogInfo,
     ProtocolError,
@@ -20,9 +28,13 @@ from hashlight_protocol import (
     append_signatures,
     cosign,
     encode_add_checkpoint,
+    encode_add_entries,
     encode_body_bundle,
     encode_checkpoint,
     encode_entry_bundle,
+    encode_fork_evidence,
+    encode_grants,
+    encode_package,
     encode_receipt,
     encode_vkey,
     open_checkpoint,
@@ -30,13 +42,18 @@ from hashlight_protocol import (
     open_list_note,
     open_note,
     open_receipt,
+    parse_add_bodies_path,
     parse_add_checkpoint,
     parse_body_bundle,
     parse_checkpoint,
     parse_entry,
     parse_entry_bundle,
+    parse_fork_evidence,
+    parse_grants,
+    parse_mirror_info,
     parse_note,
     parse_origin,
+    parse_policy,
     parse_ref,
     parse_signatures,
     parse_tile,
@@ -47,6 +64,8 @@ from hashlight_protocol import (
     sign_list_note,
     unverified_origin,
     verify_cosignature,
+    verify_fork,
+    verify_quorum,
 )
 from support import reference_trees as reference
 from support.example_log import (
@@ -91,6 +110,32 @@ RECEIPT = encode_receipt(
 SUBMISSION = encode_add_checkpoint(
     AddCheckpoint(2, reference.proof(2, EXAMPLE.leaves), NOTE)
 )
+
+EVIDENCE = encode_fork_evidence(
+    ForkEvidence(
+        sign_checkpoint(Checkpoint(ORIGIN, 2, bytes(32)), [LOG]),
+        NOTE,
+        reference.root(EXAMPLE.leaves[:2]),
+        reference.proof(2, EXAMPLE.leaves),
+    )
+)
+
+POLICY = f"witness w {encode_vkey(WITNESS.key)}\ngroup G 1 w\nquorum G\n".encode()
+
+SCOPE = GrantScope(frozenset({"a:*"}), frozenset({"pdq"}), NODE)
+GRANTS = encode_grants(Grants(1, (ListGrant(LIST_ID, 0, SCOPE),)))
+
+UPLOAD = encode_add_entries(AddEntries(ORIGIN, 3, 6, b"ticket")) + encode_package(
+    EntryPackage(3, EXAMPLE.entries[3:6], (EXAMPLE.leaves[6],))
+)
+
+
+def read_upload(raw: bytes) -> None:
+    reader = AddEntriesReader()
+    for start in range(0, len(raw), 1_000):
+        reader.feed(raw[start : start + 1_000])
+        while reader.read_package() is not None:
+            pass
 
 
 @dataclass(frozen=True)
@@ -139,6 +184,19 @@ PARSERS = {
     "parse_tile": Parser(lambda raw: parse_tile(raw, 2), bytes(64)),
     "open_receipt": Parser(lambda raw: open_receipt(raw, [LOG.key]), RECEIPT),
     "parse_add_checkpoint": Parser(parse_add_checkpoint, SUBMISSION),
+    "verify_fork": Parser(
+        lambda raw: verify_fork(parse_fork_evidence(raw), [LOG.key]), EVIDENCE
+    ),
+    "parse_policy": Parser(parse_policy, POLICY),
+    "verify_quorum": Parser(
+        lambda raw: verify_quorum(raw, parse_policy(POLICY)), COSIGNED
+    ),
+    "parse_grants": Parser(lambda raw: parse_grants(raw, node=NODE), GRANTS),
+    "parse_mirror_info": Parser(parse_mirror_info, b"600\n256\ndGlja2V0\n"),
+    "AddEntriesReader": Parser(read_upload, UPLOAD),
+    "parse_add_bodies_path": Parser(
+        on_text(parse_add_bodies_path), b"add-bodies/x001/067.p/3"
+    ),
     "open_descriptor": Parser(
         lambda raw: open_descriptor(raw, IDENTITY.key), DESCRIPTOR
     ),

@@ -10,10 +10,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from hashlight_node.exchange.applied import Applied
 from hashlight_node.exchange.copying import FollowParts
 from hashlight_node.exchange.follow import Follower
 from hashlight_node.exchange.inspect import Inspect
 from hashlight_node.exchange.list_notes import ListNotes
+from hashlight_node.exchange.live import LiveView
 from hashlight_node.exchange.lookup import Lookup
 from hashlight_node.exchange.notices import Notices
 from hashlight_node.exchange.peering import Peering
@@ -22,6 +24,7 @@ from hashlight_node.exchange.push import Pusher
 from hashlight_node.exchange.serve import Serving
 from hashlight_node.exchange.witness import Witness
 from hashlight_node.keys import create_keyring, load_keyring
+from hashlight_node.matching.judging import Criteria
 from hashlight_node.matching.matcher import Matcher
 from hashlight_node.matching.policy import Policy
 from hashlight_node.peers.client import PeerClient
@@ -165,7 +168,7 @@ def _build(
         publisher=Publisher(
             database=database,
             keyring=keyring,
-            matcher=matcher,
+            matcher=Applied(matcher.apply),
             clock=clock,
             node_name=name,
             on_advanced=notices.advanced,
@@ -189,7 +192,7 @@ def _build(
                 database=database,
                 client=client,
                 list_notes=list_notes,
-                matcher=matcher,
+                matcher=Applied(matcher.apply),
                 witness=keyring.witness,
                 mirror=keyring.mirror,
                 clock=clock,
@@ -207,8 +210,8 @@ def _build(
         lookup=Lookup(
             database=database,
             matcher=matcher,
-            policy=Policy(),
-            node_name=name,
+            view=LiveView(database, clock=clock),
+            criteria=Criteria(Policy(), name),
             clock=clock,
         ),
         inspect=Inspect(database=database, clock=clock, node_name=name),

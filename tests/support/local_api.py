@@ -34,6 +34,7 @@ Json = dict[str, Any]
 _AT_ONCE_BYTES = 1024 * 1024  # aiohttp warns of more
 
 PROBLEM_TYPE = "application/problem+json"
+NDJSON_TYPE = "application/x-ndjson"
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,17 @@ class Contract:
         media_type = reply.headers["Content-Type"]
         assert media_type in content, (media_type, list(content))
         schema = content[media_type]["schema"]
-        if "json" in media_type:
-            whole = {**schema, "components": self._components}
-            jsonschema_rs.Draft202012Validator(whole).validate(reply.json)
+        if media_type == NDJSON_TYPE:
+            lines = [orjson.loads(line) for line in reply.content.splitlines()]
+            self._validate(schema.get("x-lines", {}), lines)
+        elif "json" in media_type:
+            self._validate(schema, [reply.json])
+
+    def _validate(self, schema: Json, values: list[Json]) -> None:
+        whole = {**schema, "components": self._components}
+        validator = jsonschema_rs.Draft202012Validator(whole)
+        for value in values:
+            validator.validate(value)
 
 
 @dataclass(frozen=True)
@@ -197,9 +206,16 @@ async def add_token(database: Database, *scopes: Scope) -> str:
 
 
 @asynccontextmanager
-async def run_node(directory: Path) -> AsyncIterator[tuple[RunningNode, LocalApi]]:
-    """Run a whole node, `alpha.example`; gives also its administrator's view."""
-    settings = make_settings(directory, "alpha.example")
+async def run_node(
+    directory: Path, extra: str = ""
+) -> AsyncIterator[tuple[RunningNode, LocalApi]]:
+    """Run a whole node, `alpha.example`; gives also its administrator's view.
+
+    Args:
+        directory: Parent of the node's own directory.
+        extra: TOML appended to its configuration.
+    """
+    settings = make_settings(directory, "alpha.example", extra)
     async with (
         start_node(settings, clock=ManualClock()) as node,
         aiohttp.ClientSession(auto_decompress=False) as session,

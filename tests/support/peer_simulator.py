@@ -175,7 +175,7 @@ class PeerSimulator:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = await start_server(
-            app, "127.0.0.1", 0, shutdown_seconds=0.1, hang_up_cancels=False
+            app, ("127.0.0.1", 0), shutdown_seconds=0.1, hang_up_cancels=False
         )
         self.base = f"http://127.0.0.1:{port_of(runner)}"
         try:

@@ -58,6 +58,27 @@ def _subproof(
     return (*upper, root(leaves[:middle]))
 
 
+def subtree_proof(start: int, end: int, leaves: Sequence[bytes]) -> tuple[bytes, ...]:
+    """SUBTREE_PROOF of the draft that C2SP tlog-mirror names, for any subtree."""
+    return _subtree_proof(start, end, leaves, is_known=True)
+
+
+def _subtree_proof(
+    start: int, end: int, leaves: Sequence[bytes], *, is_known: bool
+) -> tuple[bytes, ...]:
+    if (start, end) == (0, len(leaves)):
+        return () if is_known else (root(leaves),)
+    middle = split(len(leaves))
+    left, right = leaves[:middle], leaves[middle:]
+    if end <= middle:
+        return (*_subtree_proof(start, end, left, is_known=is_known), root(right))
+    if start >= middle:
+        start, end = start - middle, end - middle
+        return (*_subtree_proof(start, end, right, is_known=is_known), root(left))
+    upper = _subtree_proof(0, end - middle, right, is_known=False)
+    return (*upper, root(left))
+
+
 def leaves_of(count: int, name: str = "leaf") -> list[bytes]:
     """Give the leaf hashes of a made-up log."""
     return [leaf(f"{name} {index}".encode()) for index in range(count)]

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 Case = dict[str, Any]
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 
@@ -38,3 +40,8 @@ def load(name: str) -> dict[str, Any]:
     """Read a file of vectors."""
     content: dict[str, Any] = json.loads((VECTORS / name).read_text("utf-8"))
     return content
+
+
+def cases(name: str) -> list[Any]:
+    """Give the cases of a file, each as a parameter of a test."""
+    return [pytest.param(case, id=case["name"]) for case in load(name)["cases"]]

@@ -7,12 +7,14 @@ id, a time, and a problem document for whatever goes wrong.
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
 from aiohttp import web
+
+from hashlight_node.observability import REQUEST_ID as LOGGED_ID
 
 from .problems import (
     INTERNAL,
@@ -35,6 +37,8 @@ REQUEST_ID: Final = web.RequestKey("request_id", str)
 
 _GONE: Final = 499
 """Status in the metrics of a request whose caller did not wait; nobody sees it."""
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 
 _log = structlog.get_logger()
 
@@ -61,28 +65,28 @@ def _build_frame(
 ) -> Middleware:
     @web.middleware
     async def frame(request: web.Request, handler: Handler) -> web.StreamResponse:
-        request_id = secrets.token_hex(8)
+        request_id = os.urandom(8).hex()
         request[REQUEST_ID] = request_id
+        # All requests of a connection share a context; the next one sets its own.
+        LOGGED_ID.set(request_id)
         started = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            response, code = await _answer(request, handler)
-            seconds = time.perf_counter() - started
-            route = _route(request)
-            if code is not None:
-                metrics.count_reject(listener, code)
-            metrics.observe_request(
-                listener, _method(request), route, response.status, seconds
+        response, code = await _answer(request, handler)
+        seconds = time.perf_counter() - started
+        route = _route(request)
+        if code is not None:
+            metrics.count_reject(listener, code)
+        method = _method(request)
+        metrics.observe_request(listener, method, route, response.status, seconds)
+        if log_requests:
+            _log.info(
+                "request answered",
+                listener=listener,
+                method=method,
+                route=route,
+                status=response.status,
+                code=code,
+                duration_seconds=round(seconds, 6),
             )
-            if log_requests:
-                _log.info(
-                    "request answered",
-                    listener=listener,
-                    method=_method(request),
-                    route=route,
-                    status=response.status,
-                    code=code,
-                    duration_seconds=round(seconds, 6),
-                )
         return response
 
     return frame
@@ -90,7 +94,8 @@ def _build_frame(
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(SERVER_HEADERS)
-    response.headers["X-Request-Id"] = request.get(REQUEST_ID, "none")
+    # What a worker passes on has the id under which the node logged it.
+    response.headers.setdefault("X-Request-Id", request.get(REQUEST_ID, "none"))
 
 
 async def _answer(
@@ -127,5 +132,4 @@ def _route(request: web.Request) -> str:
 
 def _method(request: web.Request) -> str:
     # A caller can make methods up, and each would be a new time series.
-    known = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
-    return request.method if request.method in known else "OTHER"
+    return request.method if request.method in _METHODS else "OTHER"

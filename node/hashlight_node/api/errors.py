@@ -119,6 +119,13 @@ class RateLimitedError(RequestError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class NodeUnavailableError(RequestError):
+    """A worker process was asked for what only the node can do, and it is not there."""
+
+    def __init__(self) -> None:
+        super().__init__("the node behind this worker does not answer")
+
+
 class SlowBodyError(RequestError):
     """A body did not arrive in time.
 

@@ -77,8 +77,11 @@ _PROTOCOL: Final[Mapping[type[Exception], Problem]] = {
         (protocol.BadCommitmentError, 422, "A body does not match its commitment"),
         (protocol.RollbackError, 409, "A log became smaller"),
         (protocol.SplitViewError, 409, "A log shows two histories"),
+        (protocol.NoForkError, 422, "The evidence shows no fork"),
+        (protocol.QuorumNotMetError, 422, "Too few witnesses cosigned"),
         (protocol.ConflictError, 409, "The known checkpoint is another"),
         (protocol.StaleVersionError, 409, "A newer version is known"),
+        (protocol.ContradictionError, 409, "It takes back what was final"),
         (protocol.BadRecordError, 422, "The body is not a record"),
         (protocol.BadSignalError, 422, "The value is not a signal of its type"),
         (protocol.UnknownCriticalError, 422, "A critical member is not known"),
@@ -105,6 +108,7 @@ _REQUESTS: Final[Mapping[type[Exception], Problem]] = {
     ),
     requests.NotFoundError: Problem(404, "not-found", "There is nothing here"),
     requests.RateLimitedError: Problem(429, "rate-limited", "Too many requests"),
+    requests.NodeUnavailableError: Problem(503, "unavailable", "The node is not there"),
     requests.SlowBodyError: Problem(408, "slow-body", "The body came too slowly"),
 }
 
@@ -275,7 +279,11 @@ def _headers(error: Exception) -> dict[str, str]:
         case requests.TokenInvalidError():
             challenge = 'Bearer realm="hashlight", error="invalid_token"'
             return {"WWW-Authenticate": challenge}
-        case peers.PeerUnavailableError() | ScrubError():
+        case (
+            peers.PeerUnavailableError()
+            | ScrubError()
+            | requests.NodeUnavailableError()
+        ):
             return {"Retry-After": str(RETRY_SECONDS)}
         case _:
             return {}

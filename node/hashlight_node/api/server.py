@@ -14,6 +14,8 @@ would answer in plain text and say which versions it is made of.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from socket import AF_UNIX, socket
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
@@ -35,6 +37,14 @@ _LINGERING_SECONDS: Final = 2
 _MOST_CONNECTIONS: Final = 400
 # Of the 1,024 files that a process may usually have open, for each of two listeners.
 
+MOST_INSIDE: Final = 500
+"""Connections to a unix socket, on which no strangers are: only our own processes,
+which share them out among themselves so that none is ever turned away."""
+
+_BACKLOG: Final = MOST_INSIDE
+"""Connections that wait to be accepted. One more to a unix socket is refused at once,
+and it may be that of a worker that was just asked by everybody."""
+
 _LIMITS: Final[dict[str, Any]] = {
     "access_log": None,
     "auto_decompress": False,
@@ -45,13 +55,18 @@ _LIMITS: Final[dict[str, Any]] = {
     "max_line_size": 8190,
 }
 
+_First = Callable[[web.BaseRequest], web.Response | None]
+
+FIRST: Final[web.AppKey[_First]] = web.AppKey("first")
+"""What every request is offered to before the application sees it; must be quick. The
+frame around requests is not around it, so it counts and adds headers itself."""
+
 _log = structlog.get_logger()
 
 
 async def start_server(
     app: web.Application,
-    host: str,
-    port: int,
+    address: tuple[str, int] | list[socket],
     *,
     shutdown_seconds: float,
     hang_up_cancels: bool,
@@ -60,8 +75,7 @@ async def start_server(
 
     Args:
         app: What answers them.
-        host: Address to bind.
-        port: Port to bind, 0 for any.
+        address: Host and port to bind, port 0 for any; or sockets that are bound.
         shutdown_seconds: How long `cleanup` of the runner waits for requests that are
             under way.
         hang_up_cancels: Whether a handler ends with its connection. Right for long
@@ -78,7 +92,11 @@ async def start_server(
     )
     await runner.setup()
     try:
-        await _Site(runner, host, port).start()
+        if isinstance(address, tuple):
+            await _PortSite(runner, *address).start()
+        else:
+            for each in address:
+                await _SocketSite(runner, each, backlog=_BACKLOG).start()
     except OSError:
         await runner.cleanup()
         raise
@@ -95,7 +113,9 @@ class _Connection(web.RequestHandler):
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         manager = self._manager
-        if manager is None or len(manager.connections) >= _MOST_CONNECTIONS:
+        is_inside = transport.get_extra_info("socket").family == AF_UNIX
+        most = MOST_INSIDE if is_inside else _MOST_CONNECTIONS
+        if manager is None or len(manager.connections) >= most:
             cast("asyncio.Transport", transport).abort()
             return
         # An answer then waits until it is sent whole; by default the last 64 KiB of it
@@ -144,7 +164,7 @@ class _Server(web.Server):
         return _Connection(self, loop=asyncio.get_running_loop(), **self._limits)
 
 
-class _Site(web.TCPSite):
+class _Site(web.BaseSite):
     @override
     async def stop(self) -> None:
         # CPython drops a connection, open, that it accepted just before its server
@@ -158,12 +178,41 @@ class _Site(web.TCPSite):
         await super().stop()
 
 
+def _offered(first: _First, handler: _RequestHandler) -> _RequestHandler:
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        response = first(request)
+        return await handler(request) if response is None else response
+
+    return handle
+
+
+class _PortSite(_Site, web.TCPSite):
+    pass
+
+
+class _SocketSite(_Site, web.SockSite):
+    @override
+    async def start(self) -> None:
+        if self._sock.family != AF_UNIX:
+            await super().start()
+            return
+        # uvloop tells the two kinds of socket apart, so it must be told which.
+        await web.BaseSite.start(self)
+        server = self._runner.server
+        assert server is not None  # noqa: S101 -- the runner is set up
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(
+            server, sock=self._sock, backlog=self._backlog
+        )
+
+
 class _Runner(web.AppRunner):
     @override
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
+        handler, first = made.request_handler, self.app.get(FIRST)
         return _Server(
-            made.request_handler,
+            handler if first is None else _offered(first, handler),
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
             limits=_LIMITS,

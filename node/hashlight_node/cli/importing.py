@@ -101,33 +101,15 @@ class _Import:
 
     def finish(self, *, quiet: bool) -> Json:
         """Send what is left and return the totals of the whole import."""
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from hashlight_node.cli.progress import Progress
 
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]} rows/s"),
-            TimeRemainingColumn(),
-        )
-        screen = Console(stderr=True, quiet=quiet)
-        with Progress(*columns, console=screen, transient=True) as progress:
-            task = progress.add_task("importing", total=self._lines, rate="")
-            started = time.monotonic()
-            sent = 0
+        with Progress("importing", self._lines, quiet=quiet) as progress:
             for number, batch in enumerate(self._batches()):
-                if number >= self._count("batches"):
-                    self._send(number, batch)
-                    sent += len(batch)
-                rate = f"{sent / max(time.monotonic() - started, 1e-9):,.0f}"
-                progress.update(task, completed=batch[-1].number, rate=rate)
+                if number < self._count("batches"):
+                    progress.skip(batch[-1].number)
+                    continue
+                self._send(number, batch)
+                progress.show(batch[-1].number)
         return {
             "published": self._count("published"),
             "rejected": self._count("rejected"),

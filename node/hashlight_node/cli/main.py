@@ -9,6 +9,8 @@ import typer
 from hashlight_node import __version__
 from hashlight_node.cli import (
     demonstration,
+    explaining,
+    exporting,
     feedback,
     importing,
     lists,
@@ -16,6 +18,8 @@ from hashlight_node.cli import (
     nodes,
     offline,
     peering,
+    policies,
+    scanning,
     tokens,
 )
 
@@ -50,8 +54,12 @@ for commands in (
     lists,
     importing,
     lookups,
+    explaining,
+    scanning,
+    exporting,
     feedback,
     peering,
+    policies,
     tokens,
     offline,
 ):

@@ -117,8 +117,8 @@ def _write_private(path: Path, text: str) -> None:
 def serve(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Run the node until it is told to stop (SIGTERM or Ctrl-C)."""
     with reported(as_json=as_json):
-        from hashlight_node.app import run
         from hashlight_node.keys import KeyFileError
+        from hashlight_node.serving import serve as run
         from hashlight_node.store.errors import StoreError
 
         try:

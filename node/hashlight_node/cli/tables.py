@@ -115,7 +115,13 @@ def _add_result(table: Table, result: Json) -> None:
         distance = f"{match['distance']} of {match['threshold']}"
         opinion = str(match["opinion"])
         shown = (", ".join(sources), ", ".join(labels))
-        table.add_row(named, handling, distance, opinion, *shown, style=style)
+        said = handling + _overruled(match)
+        table.add_row(named, said, distance, opinion, *shown, style=style)
+
+
+def _overruled(match: Json) -> str:
+    """Say what outweighed the policy's rules, if anything did."""
+    return next((f", {it}" for it in ("allowed", "flooded") if match.get(it)), "")
 
 
 def _labels(record: Json) -> list[str]:

@@ -23,7 +23,6 @@ from .scrubbing import scrub
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from hashlight_node.matching.matcher import Matcher
     from hashlight_node.model import Clock, Follow, Log, Peer, SignalChange
     from hashlight_node.peers.client import PeerClient
     from hashlight_node.store.database import Connection, Database
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
         UnsupportedEntryError,
     )
 
+    from .applied import FollowsCommits
     from .list_notes import ListNotes
     from .notices import Notices
     from .transfer import VerifiedBundle
@@ -65,7 +65,7 @@ class FollowParts:
     database: Database
     client: PeerClient
     list_notes: ListNotes
-    matcher: Matcher
+    matcher: FollowsCommits
     witness: Signer
     mirror: Signer
     clock: Clock
@@ -258,6 +258,7 @@ class Copy:
         stored = await self._parts.database.write(
             write,
             after_commit=lambda stored: self._parts.matcher.apply(stored.changes),
+            then=lambda stored: self._parts.matcher.tidy(stored.changes),
         )
         self.log = stored.log
         self.tally.count(batch.entries)

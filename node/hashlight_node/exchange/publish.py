@@ -46,10 +46,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from hashlight_node.keys import Keyring
-    from hashlight_node.matching.matcher import Matcher
     from hashlight_node.model import Clock, Log, SignalChange
     from hashlight_node.store.database import Connection, Database
     from hashlight_protocol import JsonValue
+
+    from .applied import FollowsCommits
 
 __all__ = ["IdempotencyKey", "Publisher", "WithdrawalKind"]
 
@@ -85,7 +86,7 @@ class Publisher:
         *,
         database: Database,
         keyring: Keyring,
-        matcher: Matcher,
+        matcher: FollowsCommits,
         clock: Clock,
         node_name: str,
         on_advanced: Callable[[str], None],
@@ -271,7 +272,9 @@ class Publisher:
 
     async def _commit(self, write: Callable[[Connection], _Written]) -> tuple[Ref, ...]:
         written = await self._database.write(
-            write, after_commit=lambda written: self._matcher.apply(written.changes)
+            write,
+            after_commit=lambda written: self._matcher.apply(written.changes),
+            then=lambda written: self._matcher.tidy(written.changes),
         )
         if written.is_new:
             self._on_advanced(written.refs[0].origin)

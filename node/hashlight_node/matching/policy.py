@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, NamedTuple
 
 from hashlight_node.matching.opinions import REVIEWED
 from hashlight_node.model import Handling, OpinionFold
@@ -80,21 +80,73 @@ class MatchFacts:
     match: MatchKind
 
 
-def decide(policy: Policy, facts: MatchFacts) -> Handling:
+class Because(StrEnum):
+    """Why a match is handled as it is."""
+
+    RULE = "rule"
+    """The rule says so."""
+
+    DEFAULT = "default"
+    """No rule applies."""
+
+    CAUTION = "caution"
+    """`block` is meant for certain cases, and nobody named this doubt."""
+
+    OWN_DISPUTE = "own-dispute"
+    """We ourselves say that the signal is wrong."""
+
+    ALLOWED = "allowed"
+    """The operator's allow list says that it is harmless."""
+
+    FLOODED = "flooded"
+    """`block` is not believed of a signal that suddenly matches far too much."""
+
+
+class Decision(NamedTuple):
+    """What policy says about one record that asserts a matched signal.
+
+    Attributes:
+        handling: What to do.
+        rule: Index of the rule that applied; None if none did.
+        because: What made it so.
+    """
+
+    handling: Handling
+    rule: int | None
+    because: Because
+
+
+def decide(policy: Policy, facts: MatchFacts) -> Decision:
     """Say what to do about a match, judged by one record that asserts it."""
-    rule = next((it for it in policy.rules if _applies(it, facts)), None)
+    index, rule = next(
+        ((at, it) for at, it in enumerate(policy.rules) if _applies(it, facts)),
+        (None, None),
+    )
+    because = Because.RULE
     if rule is None:
         if facts.opinion is OpinionFold.NEGATIVE:
-            return Handling.IGNORE
-        rule = Rule(handling=policy.default)
+            return Decision(Handling.IGNORE, None, Because.OWN_DISPUTE)
+        rule, because = Rule(handling=policy.default), Because.DEFAULT
     if rule.handling is Handling.BLOCK and not _names_every_doubt(rule, facts):
-        return Handling.REVIEW
-    return rule.handling
+        return Decision(Handling.REVIEW, index, Because.CAUTION)
+    return Decision(rule.handling, index, because)
+
+
+def severity(handling: Handling) -> int:
+    """Give a number by which to sort what to do, the strictest first."""
+    return _BY_SEVERITY.index(handling)
 
 
 def strictest(handlings: Iterable[Handling]) -> Handling:
     """Combine what several records or matches call for; `ignore` if there are none."""
-    return min(handlings, key=_BY_SEVERITY.index, default=Handling.IGNORE)
+    return min(handlings, key=severity, default=Handling.IGNORE)
+
+
+def fits_list(pattern: str, list_id: str) -> bool:
+    """Tell whether a pattern is of a list, `<node>/<list>`; see `Rule.list`."""
+    if "/" not in pattern:
+        pattern = f"*/{pattern}"
+    return fnmatchcase(list_id, pattern)
 
 
 def _applies(rule: Rule, facts: MatchFacts) -> bool:
@@ -102,7 +154,7 @@ def _applies(rule: Rule, facts: MatchFacts) -> bool:
         rule.opinion in _opinions_meant(facts.opinion)
         and rule.match in {None, facts.match}
         and rule.review in {None, facts.review}
-        and (rule.list is None or _fits_list(rule.list, facts.list))
+        and (rule.list is None or fits_list(rule.list, facts.list))
         and (
             rule.label is None
             or any(fnmatchcase(label, rule.label) for label in facts.labels)
@@ -113,12 +165,6 @@ def _applies(rule: Rule, facts: MatchFacts) -> bool:
 def _opinions_meant(opinion: OpinionFold) -> set[OpinionFold | None]:
     """Give the conditions that hold: our own "no" has to be overruled by name."""
     return {opinion} if opinion is OpinionFold.NEGATIVE else {None, opinion}
-
-
-def _fits_list(pattern: str, list_id: str) -> bool:
-    if "/" not in pattern:
-        pattern = f"*/{pattern}"
-    return fnmatchcase(list_id, pattern)
 
 
 def _names_every_doubt(rule: Rule, facts: MatchFacts) -> bool:

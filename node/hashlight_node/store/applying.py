@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, func, select, update
 
 from hashlight_node.model import RecordState, SignalChange
 from hashlight_node.store import signals, tables, withdrawing
+from hashlight_node.store.changes import record_changes
 from hashlight_node.store.contents import insert_contents, next_content_id
 from hashlight_node.store.families import (
     find_families,
@@ -133,6 +134,7 @@ def apply_entries(
     changes += withdrawing.supersede(connection, log.log_id, winners, now=now)
     earlier = clip(effects, 0, first_index)
     changes += withdrawing.apply_ranges(connection, log.log_id, earlier, now=now)
+    record_changes(connection, changes, now=now)
     return changes
 
 
@@ -167,11 +169,12 @@ def fill_bodies(
         rows = connection.execute(query)
         drafts.extend(_fill(row, bodies[row.leaf_index]) for row in rows)
     families = _families_of(connection, log.log_id, drafts)
-    changes = _update(connection, drafts, families)
+    changes = _update(connection, log.log_id, drafts, families)
     join_families(connection, log.log_id, families)
     touched = {families.get(it.leaf_index, it.leaf_index) for it in drafts}
     winners = latest_members(connection, log.log_id, touched)
     changes += withdrawing.supersede(connection, log.log_id, winners, now=now)
+    record_changes(connection, changes, now=now)
     return changes
 
 
@@ -272,7 +275,7 @@ def _insert(
         for it in drafts
     ]
     insert_rows(connection, _records, rows)
-    return _insert_meanings(connection, drafts)
+    return _insert_meanings(connection, log_id, drafts)
 
 
 def _withdrawn(by: Withdrawal | None, now: int) -> tuple[int | None, ...]:
@@ -280,7 +283,10 @@ def _withdrawn(by: Withdrawal | None, now: int) -> tuple[int | None, ...]:
 
 
 def _update(
-    connection: Connection, drafts: Sequence[_Draft], families: Mapping[int, int]
+    connection: Connection,
+    log_id: int,
+    drafts: Sequence[_Draft],
+    families: Mapping[int, int],
 ) -> list[SignalChange]:
     content_ids = _insert_contents(connection, drafts)
     rows = [
@@ -296,7 +302,7 @@ def _update(
         for it in drafts
     ]
     update_rows(connection, _FILL, rows)
-    return _insert_meanings(connection, drafts)
+    return _insert_meanings(connection, log_id, drafts)
 
 
 def _insert_contents(
@@ -315,7 +321,7 @@ def _insert_contents(
 
 
 def _insert_meanings(
-    connection: Connection, drafts: Sequence[_Draft]
+    connection: Connection, log_id: int, drafts: Sequence[_Draft]
 ) -> list[SignalChange]:
     opinions: list[tuple[object, ...]] = []
     sightings: list[tuple[object, ...]] = []
@@ -335,7 +341,7 @@ def _insert_meanings(
         for it in drafts
         for type_name, value, quality in it.meaning.claims
     ]
-    return signals.add_claims(connection, claims)
+    return signals.add_claims(connection, log_id, claims)
 
 
 def _opinion(opinion: Opinion) -> tuple[object, ...]:

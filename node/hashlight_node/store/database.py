@@ -3,15 +3,21 @@
 Store functions are synchronous; `Database` is the bridge from async code to them.
 Writers wait in line for one thread, so what commits first is applied to the matching
 index first, and a compare-and-swap never loses to a neighbour in the same process.
+
+`version` tells in a microsecond whether anything was committed since it was last asked,
+so that what was read once can be kept in memory and still be exact.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from sqlalchemy import Connection, inspect
+from typing_extensions import override
 
 from hashlight_node.store import sqlite
 from hashlight_node.store.errors import SchemaError
@@ -24,22 +30,97 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 # Code above the store knows no SQL: it takes the type of what it passes through here.
-__all__ = ["Connection", "Database"]
+__all__ = ["Connection", "Database", "Reader"]
 
 T = TypeVar("T")
 
 _READERS: Final = 4
 
 
-class Database:
-    """One open database. A process opens it once, after any fork."""
+class Reader:
+    """Reads a database that another process may be writing.
 
-    def __init__(self, writer: Engine, reader: Engine, lock: sqlite.FileLock) -> None:
-        self._writer = writer
+    Opened by every process that only looks things up. It takes no lock and never
+    writes; each read sees all that was committed when it began.
+    """
+
+    def __init__(self, path: Path, reader: Engine) -> None:
         self._reader = reader
+        self._reading = ThreadPoolExecutor(_READERS, "store-reader")
+        self._watch = sqlite.CommitWatch(path)
+
+    @classmethod
+    def open_reader(cls, url: str) -> Reader:
+        """Open a database for reading only, whoever writes it.
+
+        Args:
+            url: `sqlite:///<file>`.
+
+        Raises:
+            SchemaError: The database is missing or not at the newest migration.
+            UnsupportedDatabaseError: The URL names something else.
+        """
+        path = _existing(url)
+        reader = sqlite.reader_engine(path, _READERS)
+        try:
+            _check_schema(reader, path)
+        except BaseException:
+            reader.dispose()
+            raise
+        return Reader(path, reader)
+
+    def version(self) -> int:
+        """Tell at which commit we are: a number that changes with every one.
+
+        What was read after asking stays exact until this gives another number. Takes
+        microseconds, so it is asked on the event loop and before each lookup.
+        """
+        return self._watch.version()
+
+    async def read(self, function: Callable[[Connection], T]) -> T:
+        """Run a function that reads; everything it sees is of one moment.
+
+        Args:
+            function: Called in another thread. What it returns must not depend on the
+                connection, so iterators are used up inside.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reading, self._read, function)
+
+    async def read_settled(self, function: Callable[[Connection], T]) -> T:
+        """Run a function that reads, at a moment when no commit is half announced.
+
+        What it sees is in step with what `after_commit` did in this process; a reader
+        of another process's database announces nothing, so there it is `read`. Waiting
+        for such a moment takes no thread from those that read.
+        """
+        return await self.read(function)
+
+    async def close(self) -> None:
+        """Finish what was begun and let go of the files; a second time does nothing."""
+        await asyncio.to_thread(self._close)
+
+    def _read(self, function: Callable[[Connection], T]) -> T:
+        with self._reader.begin() as connection:
+            return function(connection)
+
+    def _close(self) -> None:
+        self._reading.shutdown()
+        self._watch.close()
+        self._reader.dispose()
+
+
+class Database(Reader):
+    """One open database, written by us. A process opens it once, after any fork."""
+
+    def __init__(
+        self, path: Path, writer: Engine, reader: Engine, lock: sqlite.FileLock
+    ) -> None:
+        super().__init__(path, reader)
+        self._writer = writer
         self._lock = lock
         self._writing = ThreadPoolExecutor(1, "store-writer")
-        self._reading = ThreadPoolExecutor(_READERS, "store-reader")
+        self._commits = _Commits()
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -54,9 +135,7 @@ class Database:
             ScrubError: Another program is reading it.
             UnsupportedDatabaseError: The URL names something else.
         """
-        path = sqlite.database_path(url)
-        if not path.exists():
-            raise SchemaError(str(path), None, SCHEMA_REVISION)
+        path = _existing(url)
         lock = sqlite.FileLock(path)
         writer = sqlite.writer_engine(path)
         try:
@@ -67,23 +146,30 @@ class Database:
             writer.dispose()
             lock.release()
             raise
-        return cls(writer, sqlite.reader_engine(path, _READERS), lock)
+        return cls(path, writer, sqlite.reader_engine(path, _READERS), lock)
 
-    async def read(self, function: Callable[[Connection], T]) -> T:
-        """Run a function that reads; everything it sees is of one moment.
+    @override
+    def version(self) -> int:
+        # Ours are the only commits, so counting them is enough.
+        return self._commits.done
 
-        Args:
-            function: Called in another thread. What it returns must not depend on the
-                connection, so iterators are used up inside.
-        """
+    @override
+    async def read_settled(self, function: Callable[[Connection], T]) -> T:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reading, self._read, function)
+        while True:
+            await self._commits.settle()
+            settled = await loop.run_in_executor(
+                self._reading, self._read_settled, function
+            )
+            if settled is not None:
+                return settled[0]
 
     async def write(
         self,
         function: Callable[[Connection], T],
         *,
         after_commit: Callable[[T], None] | None = None,
+        then: Callable[[T], None] | None = None,
     ) -> T:
         """Run a function that writes, and commit; all of it or, if it raises, nothing.
 
@@ -94,11 +180,15 @@ class Database:
             function: Called in the writer's thread, one at a time.
             after_commit: Called there with the result, right after the commit and
                 before the next write begins. It must not fail: what it follows is
-                already on disk.
+                already on disk. Until it is done the commit is not announced: `version`
+                stays, and `read_settled` waits. So it does what memory needs, no more.
+            then: Called there after that, when the commit is announced but before this
+                returns and the next write begins. It must not fail either, and may take
+                longer: only writes wait for it.
         """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
-            self._writing, self._write, function, after_commit
+            self._writing, self._write, function, after_commit, then
         )
 
     async def scrub(self) -> None:
@@ -113,31 +203,90 @@ class Database:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._writing, sqlite.empty_wal, self._writer)
 
-    async def close(self) -> None:
-        """Finish what was begun and let go of the files; a second time does nothing."""
-        await asyncio.to_thread(self._close)
-
-    def _read(self, function: Callable[[Connection], T]) -> T:
-        with self._reader.begin() as connection:
-            return function(connection)
+    def _read_settled(self, function: Callable[[Connection], T]) -> tuple[T] | None:
+        """Read; None if a commit was or became half announced meanwhile."""
+        began = self._commits.begun
+        if self._commits.done != began:
+            return None
+        result = self._read(function)
+        return (result,) if self._commits.begun == began else None
 
     def _write(
         self,
         function: Callable[[Connection], T],
         after_commit: Callable[[T], None] | None,
+        then: Callable[[T], None] | None,
     ) -> T:
-        with self._writer.begin() as connection:
-            result = function(connection)
-        if after_commit is not None:
-            after_commit(result)
+        try:
+            with self._writer.begin() as connection:
+                result = function(connection)
+                self._commits.begin()
+            if after_commit is not None:
+                after_commit(result)
+        finally:
+            self._commits.end()
+        if then is not None:
+            then(result)
         return result
 
+    @override
     def _close(self) -> None:
-        self._reading.shutdown()
         self._writing.shutdown()
-        self._reader.dispose()
+        super()._close()
         self._writer.dispose()
         self._lock.release()
+
+
+class _Commits:
+    """Counts commits, and tells when one is between being visible and being announced.
+
+    Changed by the writer's thread only; waited for on event loops.
+
+    Attributes:
+        begun: How many were about to become visible to readers.
+        done: How many of them are announced too; never more than `begun`.
+    """
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.done = 0
+        self._lock = threading.Lock()
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def begin(self) -> None:
+        """Say that a commit is about to become visible."""
+        self.begun += 1
+
+    def end(self) -> None:
+        """Say that it is announced, or has failed."""
+        with self._lock:
+            self.done = self.begun
+            waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            # A loop that is closed has nobody left who waits.
+            with suppress(RuntimeError):
+                one.get_loop().call_soon_threadsafe(_wake, one)
+
+    async def settle(self) -> None:
+        """Wait until none is between the two; another may be by the next moment."""
+        with self._lock:
+            if self.done == self.begun:
+                return
+            settled = asyncio.get_running_loop().create_future()
+            self._waiting.append(settled)
+        await settled
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
+def _existing(url: str) -> Path:
+    path = sqlite.database_path(url)
+    if not path.exists():
+        raise SchemaError(str(path), None, SCHEMA_REVISION)
+    return path
 
 
 def _check_schema(engine: Engine, path: Path) -> None:

@@ -14,6 +14,7 @@ from hashlight_node.store.errors import (
     LogMovedError,
     MissingTileError,
 )
+from hashlight_node.store.history import record_checkpoint
 from hashlight_node.store.statements import has_changed, upsert
 from hashlight_protocol import (
     EMPTY_ROOT,
@@ -182,7 +183,13 @@ def set_checkpoint(
     )
     if connection.execute(statement).rowcount != 1:
         raise LogMovedError(log.origin)
-    return _reload(connection, log)
+    stored = _reload(connection, log)
+    if stored.tree_size == size:
+        # Otherwise a copy is being extended, and its old checkpoint is remembered.
+        record_checkpoint(
+            connection, log.log_id, size, stored.root_hash, now=verified_at
+        )
+    return stored
 
 
 def set_log_state(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import func, or_, select
 
 from hashlight_node.model import RecordState, StoredOpinion, StoredRecord
 from hashlight_node.store import tables
 from hashlight_node.store.applying import apply_entries, fill_bodies
-from hashlight_node.store.statements import rows_where_in
+from hashlight_node.store.statements import chunks, rows_where_in
 from hashlight_protocol import (
+    SIGNAL_TYPES,
     TILE_WIDTH,
     Body,
     BodyStatus,
@@ -21,7 +23,7 @@ from hashlight_protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection, Row, Select
 
@@ -33,6 +35,7 @@ __all__ = [
     "read_bodies",
     "read_record",
     "sightings_about",
+    "standing_opinions",
     "withdrawals_of",
 ]
 
@@ -48,6 +51,23 @@ _SELECT_OPINIONS: Final = (
     .join(_records, _records.c.record_id == _opinions.c.record_id)
     .join(_logs, _logs.c.log_id == _records.c.log_id)
     .where(_records.c.state == RecordState.LIVE.value)
+)
+
+# In one log, ids of records grow with their leaves: the largest is the newest.
+_STANDING: Final = (
+    select(
+        _opinions.c.ref_origin,
+        _opinions.c.ref_index,
+        func.max(_opinions.c.record_id).label("newest"),
+    )
+    .join(_records, _records.c.record_id == _opinions.c.record_id)
+    .where(_records.c.state == RecordState.LIVE.value)
+    .group_by(
+        _opinions.c.ref_origin,
+        _opinions.c.ref_index,
+        _opinions.c.signal_type,
+        _records.c.log_id,
+    )
 )
 
 
@@ -150,6 +170,56 @@ def opinions_about(connection: Connection, refs: Sequence[Ref]) -> list[StoredOp
     ]
     rows.sort(key=lambda row: row.record_id)
     return list(map(_opinion_of, rows))
+
+
+def standing_opinions(
+    connection: Connection, refs: Sequence[Ref], types: Sequence[str]
+) -> list[StoredOpinion]:
+    """Read of the opinions about records those that `opinions.fold` looks at.
+
+    Of each log's opinions about a record and a type only the newest counts, so a log
+    that says the same thing a hundred thousand times costs no more than the database
+    takes to pass over it.
+
+    Args:
+        connection: In a transaction.
+        refs: The records.
+        types: Signal types that are asked about; opinions about other types of the
+            records are left out, those about a record as a whole are not.
+
+    Returns:
+        Live opinions, in the order in which they arrived here.
+    """
+    wanted = {(ref.origin, ref.leaf_index) for ref in refs}
+    leaf_indexes = sorted({leaf_index for _, leaf_index in wanted})
+    newest = [
+        row.newest
+        for row in _standing(connection, leaf_indexes, tuple(sorted(set(types))))
+        if (row.ref_origin, row.ref_index) in wanted
+    ]
+    rows = rows_where_in(
+        connection, _SELECT_OPINIONS, _opinions.c.record_id, sorted(newest)
+    )
+    return list(map(_opinion_of, sorted(rows, key=lambda row: row.record_id)))
+
+
+def _standing(
+    connection: Connection, leaf_indexes: Sequence[int], types: tuple[str, ...]
+) -> Iterator[Row[Any]]:
+    column = _opinions.c.ref_index
+    if SIGNAL_TYPES.keys() >= set(types):
+        yield from rows_where_in(connection, _standing_on(types), column, leaf_indexes)
+        return
+    # Callers make these types up, so their statements are not kept.
+    query = _standing_on.__wrapped__(types)
+    for part in chunks(leaf_indexes):
+        yield from connection.execute(query.where(column.in_(part)))
+
+
+@cache
+def _standing_on(types: tuple[str, ...]) -> Select[Any]:
+    about = _opinions.c.signal_type
+    return _STANDING.where(or_(about.is_(None), *(about == name for name in types)))
 
 
 def sightings_about(connection: Connection, ref: Ref) -> list[Mapping[str, object]]:

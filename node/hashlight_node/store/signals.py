@@ -8,19 +8,20 @@ transactions, so whoever reads evidence compares with the clock.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import and_, bindparam, delete, exists, func, or_, select, update
 
 from hashlight_node.model import (
-    MAX_RECORDS_SHOWN,
     LogState,
     RecordEvidence,
     RecordState,
     Role,
     SignalChange,
+    records_of_each,
+    signal_digest,
 )
 from hashlight_node.store import contents, tables
 from hashlight_node.store.meanings import shown
@@ -45,6 +46,7 @@ _logs = tables.logs
 _contents = tables.contents
 
 _STREAMED_ROWS: Final = 10_000
+_COMMONEST: Final = "pdq"
 
 _ADD: Final = (
     update(_signals)
@@ -56,34 +58,89 @@ _SELECT: Final = select(
     _signals.c.signal_id, _signals.c.type, _values.c.value, _signals.c.live_count
 ).join(_values, _values.c.signal_id == _signals.c.signal_id)
 
+# Of a list that is followed no more, withdrawals do not arrive any more.
+_COUNTS: Final = or_(
+    _logs.c.role == Role.OWN.value, _logs.c.state != LogState.FROZEN.value
+)
+
+_COUNT: Final = select(_signals.c.signal_id, _signals.c.live_count)
+
+_SHOWN: Final = (
+    _record_signals.c.signal_id,
+    _record_signals.c.log_id,
+    _record_signals.c.quality,
+    _records.c.record_id,
+    _records.c.leaf_index,
+    _records.c.expires_at,
+    _logs.c.origin,
+    _logs.c.node,
+    _logs.c.list_name,
+    _logs.c.checkpoint_size,
+    _contents.c.evidence,
+)
 _EVIDENCE: Final = (
-    select(
-        _record_signals.c.signal_id,
-        _record_signals.c.quality,
-        _records.c.record_id,
-        _records.c.leaf_index,
-        _records.c.expires_at,
-        _logs.c.origin,
-        _logs.c.node,
-        _logs.c.list_name,
-        _logs.c.checkpoint_size,
-        _contents.c.evidence,
+    select(*_SHOWN)
+    .join_from(
+        _record_signals, _records, _records.c.record_id == _record_signals.c.record_id
     )
-    .join(_records, _records.c.record_id == _record_signals.c.record_id)
     .join(_logs, _logs.c.log_id == _records.c.log_id)
     .join(_contents, _contents.c.content_id == _records.c.content_id)
-    .where(
-        _records.c.state == RecordState.LIVE.value,
-        # Of a list that is followed no more, withdrawals do not arrive any more.
-        or_(_logs.c.role == Role.OWN.value, _logs.c.state != LogState.FROZEN.value),
-    )
-    .order_by(_record_signals.c.signal_id, _record_signals.c.record_id)
+    .where(_records.c.state == RecordState.LIVE.value, _COUNTS)
 )
-_CALM: Final = _EVIDENCE.join(
-    _signals, _signals.c.signal_id == _record_signals.c.signal_id
-).where(_signals.c.live_count <= MAX_RECORDS_SHOWN)
-_CROWDED: Final = select(_signals.c.signal_id).where(
-    _signals.c.live_count > MAX_RECORDS_SHOWN
+# The logs that say something of signals, each found from the one before, in as many
+# steps as there are logs: a flood in one of them is passed over.
+_SPEAKING: Final = (
+    select(
+        _signals.c.signal_id,
+        select(func.min(_record_signals.c.log_id))
+        .where(_record_signals.c.signal_id == _signals.c.signal_id)
+        .scalar_subquery()
+        .label("log_id"),
+    )
+    .where(_signals.c.signal_id.in_(bindparam("of", expanding=True)))
+    .cte("speaking", recursive=True)
+)
+_NEXT: Final = (
+    select(func.min(_record_signals.c.log_id))
+    .where(
+        _record_signals.c.signal_id == _SPEAKING.c.signal_id,
+        _record_signals.c.log_id > _SPEAKING.c.log_id,
+    )
+    .scalar_subquery()
+)
+_ALL_SPEAKING: Final = _SPEAKING.union_all(
+    select(_SPEAKING.c.signal_id, _NEXT).where(_SPEAKING.c.log_id.is_not(None))
+)
+_said = _record_signals.alias("said")
+_saying = _records.alias("saying")
+_OLDEST: Final = (
+    select(_said.c.record_id)
+    .join(_saying, _saying.c.record_id == _said.c.record_id)
+    .where(
+        _said.c.signal_id == _ALL_SPEAKING.c.signal_id,
+        _said.c.log_id == _ALL_SPEAKING.c.log_id,
+        _saying.c.state == RecordState.LIVE.value,
+        or_(_saying.c.expires_at.is_(None), _saying.c.expires_at > bindparam("now")),
+    )
+    .order_by(_said.c.record_id)
+    .limit(bindparam("most"))
+    .correlate(_ALL_SPEAKING)
+)
+# Of each signal and log the oldest records, read through the key of `record_signals`.
+_OLDEST_OF_EACH: Final[Select[*tuple[Any, ...]]] = (
+    select(*_SHOWN)
+    .join_from(_ALL_SPEAKING, _logs, _logs.c.log_id == _ALL_SPEAKING.c.log_id)
+    .join(
+        _record_signals,
+        and_(
+            _record_signals.c.signal_id == _ALL_SPEAKING.c.signal_id,
+            _record_signals.c.log_id == _ALL_SPEAKING.c.log_id,
+            _record_signals.c.record_id.in_(_OLDEST),
+        ),
+    )
+    .join(_records, _records.c.record_id == _record_signals.c.record_id)
+    .join(_contents, _contents.c.content_id == _records.c.content_id)
+    .where(_COUNTS)
 )
 
 Claim = tuple[int, str, str, int | None, bool]
@@ -94,16 +151,31 @@ _Key = tuple[str, str]  # type and value
 _Digested = tuple[int, str, str]  # digest, type and value
 
 
+class SignalEvidence(NamedTuple):
+    """The records that make signals live.
+
+    Attributes:
+        by_signal: By signal id, oldest first; no key without a record.
+        cut: Signals of which there are more records than these.
+    """
+
+    by_signal: dict[int, list[RecordEvidence]]
+    cut: frozenset[int]
+
+
 class _Stored(NamedTuple):
     signal_id: int
     live_count: int
 
 
-def add_claims(connection: Connection, claims: Sequence[Claim]) -> list[SignalChange]:
+def add_claims(
+    connection: Connection, log_id: int, claims: Sequence[Claim]
+) -> list[SignalChange]:
     """Store what records assert, and count it.
 
     Args:
         connection: In a write transaction.
+        log_id: The log that all the records are of.
         claims: A signal at most once for each record.
 
     Returns:
@@ -121,7 +193,7 @@ def add_claims(connection: Connection, claims: Sequence[Claim]) -> list[SignalCh
     more = [{"of": known[key], "more": live[key]} for key in stored if live[key]]
     update_rows(connection, _ADD, more)
     rows = [
-        (known[type_name, value], record_id, quality)
+        (known[type_name, value], log_id, record_id, quality)
         for record_id, type_name, value, quality, _ in claims
     ]
     rows.sort()
@@ -209,53 +281,95 @@ def find_live(connection: Connection, wanted: Sequence[Signal]) -> dict[Signal, 
     return {Signal(*key): it.signal_id for key, it in found.items() if it.live_count}
 
 
+def signals_of(connection: Connection, signal_ids: Sequence[int]) -> dict[int, Signal]:
+    """Read which signals ids stand for; an id that stands for none is left out."""
+    rows = rows_where_in(connection, _SELECT, _signals.c.signal_id, signal_ids)
+    return {
+        signal_id: Signal(type_name, value) for signal_id, type_name, value, _ in rows
+    }
+
+
 def evidence_of(
     connection: Connection, signal_ids: Sequence[int], *, now: int
-) -> dict[int, list[RecordEvidence]]:
+) -> SignalEvidence:
     """Find the records that make signals live.
+
+    Of one signal at most `MAX_RECORDS_SHOWN`, and of all together at most
+    `MAX_RECORDS_A_CALL`, so that what a call costs does not depend on how often a list
+    asserts something. Signals that more records assert than there is room for give way
+    first, and the records of one are shared fairly between its logs: one log's flood
+    never hides another's records. The oldest of each log is there in any case.
 
     Args:
         connection: In a transaction.
         signal_ids: From the matching index, so some may be dead or gone by now.
         now: Unix seconds; records that expired do not count.
-
-    Returns:
-        By signal, oldest first, at most `MAX_RECORDS_SHOWN`; no key without a record.
     """
     wanted = sorted(set(signal_ids))
-    signal_id = _record_signals.c.signal_id
-    rows = list(rows_where_in(connection, _CALM, signal_id, wanted))
-    for (crowded,) in rows_where_in(connection, _CROWDED, _signals.c.signal_id, wanted):
-        unexpired = or_(_records.c.expires_at.is_(None), _records.c.expires_at > now)
-        query = _EVIDENCE.where(signal_id == crowded, unexpired).limit(
-            MAX_RECORDS_SHOWN
-        )
-        rows.extend(connection.execute(query))
+    counts = dict[int, int](
+        tuple(row)
+        for row in rows_where_in(connection, _COUNT, _signals.c.signal_id, wanted)
+    )
+    most = records_of_each(counts.values())
+    calm = [it for it, count in counts.items() if 0 < count <= most]
+    crowded = [it for it, count in counts.items() if count > most]
+    column = _record_signals.c.signal_id
+    rows = list(rows_where_in(connection, _EVIDENCE, column, calm))
+    cut: set[int] = set()
+    for signal_id, of_logs in _oldest_of_each(connection, crowded, most, now).items():
+        chosen = _fair_share(of_logs, most)
+        rows += chosen
+        if len(chosen) < sum(map(len, of_logs)):
+            cut.add(signal_id)
     evidence: dict[int, list[RecordEvidence]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda it: it.record_id):
         if row.expires_at is None or row.expires_at > now:
             evidence.setdefault(row.signal_id, []).append(_evidence_of(row))
-    return evidence
+    return SignalEvidence(evidence, frozenset(cut))
+
+
+def _oldest_of_each(
+    connection: Connection, signal_ids: Sequence[int], most: int, now: int
+) -> dict[int, list[list[Row[Any]]]]:
+    """Read each log's oldest records of signals, one more than can be shown.
+
+    Returns:
+        By signal the rows of each log, oldest first.
+    """
+    by_log: dict[tuple[int, int], list[Row[Any]]] = {}
+    for part in chunks(sorted(signal_ids)):
+        given = {"of": part, "now": now, "most": most + 1}
+        for row in connection.execute(_OLDEST_OF_EACH, given):
+            by_log.setdefault((row.signal_id, row.log_id), []).append(row)
+    found: dict[int, list[list[Row[Any]]]] = {}
+    for (signal_id, _), of_log in sorted(by_log.items(), key=lambda it: it[0]):
+        of_log.sort(key=lambda it: it.record_id)
+        found.setdefault(signal_id, []).append(of_log)
+    return found
+
+
+def _fair_share(of_logs: Sequence[Sequence[Row[Any]]], most: int) -> list[Row[Any]]:
+    """Choose records of a signal: each log's oldest, then each log's second, and on."""
+    turns = [it for turn in zip_longest(*of_logs) for it in turn if it is not None]
+    # The first turn is whole, whatever its size: every list has its say.
+    return turns[: max(most, len(of_logs))]
 
 
 def count_live(connection: Connection) -> dict[str, int]:
     """Count the live signals of each type."""
-    query = (
-        select(_signals.c.type, func.count().label("live"))
-        .where(_signals.c.live_count > 0)
-        .group_by(_signals.c.type)
-    )
-    return {row.type: row.live for row in connection.execute(query)}
+    is_live, kind = _signals.c.live_count > 0, _signals.c.type
+    # Grouping sorts its rows. Most signals are of one type, and counting those is done
+    # in a third of the time.
+    most = select(func.count()).where(is_live, kind == _COMMONEST)
+    rest = select(kind, func.count().label("live")).where(is_live, kind != _COMMONEST)
+    found = {row.type: row.live for row in connection.execute(rest.group_by(kind))}
+    count = connection.execute(most).scalar_one()
+    return {_COMMONEST: count, **found} if count else found
 
 
 def _by_digest(keys: Iterable[_Key]) -> list[_Digested]:
     # Sorted, because neighbours in the index over digests share a page.
-    return sorted((_digest(key), *key) for key in keys)
-
-
-def _digest(key: _Key) -> int:
-    digest = hashlib.sha256("\0".join(key).encode()).digest()
-    return int.from_bytes(digest[:8], "big", signed=True)
+    return sorted((signal_digest(*key), *key) for key in keys)
 
 
 def _find(connection: Connection, wanted: Sequence[_Digested]) -> dict[_Key, _Stored]:

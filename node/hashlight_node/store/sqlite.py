@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -114,6 +115,43 @@ class FileLock:
     def release(self) -> None:
         """Give the lock back; the database must be closed by then."""
         self._file.close()
+
+
+class CommitWatch:
+    """Tells whether anybody committed to a database file since it was last asked.
+
+    SQLite keeps a number for that in memory that all its processes share. Asking is a
+    microsecond's work on a connection of its own, which must be idle otherwise.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._version = 0
+        self._trouble = 0
+
+    def version(self) -> int:
+        """Give a number that is another one after every commit; for one thread."""
+        if self._connection is None:
+            self._connection = sqlite3.connect(
+                self._path, timeout=0, isolation_level=None, check_same_thread=False
+            )
+            self._connection.execute("PRAGMA query_only = ON")
+        try:
+            row = self._connection.execute("PRAGMA data_version").fetchone()
+        except sqlite3.OperationalError:
+            # Its lock is held, by a recovery for example: anything may have changed.
+            self._trouble += 1
+        else:
+            self._version = int(row[0])
+        # `data_version` counts up by itself, so the sum never comes back.
+        return self._version + self._trouble
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def writer_engine(path: Path) -> Engine:

@@ -140,7 +140,8 @@ def _compiled_in(
     ]
     statement = query.where(column.in_(values))
     compiled = statement.compile(dialect=_DIALECTS[dialect])
-    parameters = [compiled.params[name] for name in compiled.positiontup or ()]
+    given = compiled.params  # made anew each time it is asked for
+    parameters = [given[name] for name in compiled.positiontup or ()]
     # The query's own constants stand around the values, which are None until then.
     first = parameters.index(None)
     return compiled.string, parameters[:first], parameters[first + size :]

@@ -28,7 +28,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_REVISION: Final = "0001"
+SCHEMA_REVISION: Final = "0003"
 """Newest migration. A constant, so that a node does not load alembic to start."""
 
 metadata: Final = MetaData(
@@ -151,6 +151,8 @@ record_signals: Final = Table(
     "record_signals",
     metadata,
     Column("signal_id", _Key, ForeignKey("signals.signal_id"), primary_key=True),
+    # The record's own; in the key, so that each log's records are found at once.
+    Column("log_id", _Key, primary_key=True),
     Column("record_id", _Key, ForeignKey("records.record_id"), primary_key=True),
     Column("quality", SmallInteger),
     Index(None, "record_id"),
@@ -314,4 +316,57 @@ idempotency: Final = Table(
     Column("status", SmallInteger, nullable=False),
     Column("response", LargeBinary, nullable=False),
     Column("created_at", BigInteger, nullable=False, index=True),
+)
+
+# What became live or died, in the order of commits; holds no values, so an erase has
+# nothing to remove here. `seq` is never used twice: pruning leaves the newest row.
+signal_changes: Final = Table(
+    "signal_changes",
+    metadata,
+    Column("seq", _Key, primary_key=True, autoincrement=False),
+    Column("signal_id", _Key, nullable=False),
+    Column("is_live", SmallInteger, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+)
+
+# Every checkpoint whose whole tree was applied here, to tell later what was known when.
+checkpoints: Final = Table(
+    "checkpoints",
+    metadata,
+    Column("log_id", _Key, ForeignKey("logs.log_id"), primary_key=True),
+    Column("tree_size", BigInteger, primary_key=True),
+    Column("root_hash", LargeBinary, nullable=False),
+    Column("applied_at", BigInteger, nullable=False),
+)
+
+policies: Final = Table(
+    "policies",
+    metadata,
+    Column("policy_id", _Key, primary_key=True),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("document", Text, nullable=False),
+    Column("first_used_at", BigInteger, nullable=False),
+)
+
+matches: Final = Table(
+    "matches",
+    metadata,
+    Column("match_id", _Key, primary_key=True),
+    Column("matched_at", BigInteger, nullable=False, index=True),
+    Column("policy_id", _Key, ForeignKey("policies.policy_id"), nullable=False),
+    Column("handling", Text, nullable=False),
+    # As JSON: ids, sizes and numbers, never a value of a query or a signal.
+    Column("event", Text, nullable=False),
+)
+
+allowed_signals: Final = Table(
+    "allowed_signals",
+    metadata,
+    Column("allowed_id", _Key, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("max_distance", SmallInteger, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("type", "value"),
 )

@@ -15,6 +15,7 @@ from hashlight_node.api import build_application
 from hashlight_node.api.errors import (
     Fault,
     InvalidBodyError,
+    NodeUnavailableError,
     NotFoundError,
     RateLimitedError,
     RequestError,
@@ -73,10 +74,13 @@ def test_the_code_of_an_error_is_the_one_on_the_wire() -> None:
             assert problem.code == error.code
 
 
+OURS = {NodeUnavailableError, PeerUnavailableError, ScrubError}
+
+
 def test_no_error_of_ours_is_blamed_on_the_caller_and_none_of_theirs_on_us() -> None:
     for error, problem in PROBLEMS.items():
         is_expected = 400 <= problem.status < 500
-        assert is_expected or error in {PeerUnavailableError, ScrubError}
+        assert is_expected or error in OURS
 
 
 def test_a_document_says_type_title_status_and_detail() -> None:
@@ -242,7 +246,7 @@ async def server(
     app.router.add_route("*", "/fail/{reason}", fail)
     app.router.add_get("/only-get", fail)
     runner = await start_server(
-        app, "127.0.0.1", 0, shutdown_seconds=1, hang_up_cancels=False
+        app, ("127.0.0.1", 0), shutdown_seconds=1, hang_up_cancels=False
     )
     async with aiohttp.ClientSession(
         base_url=f"http://127.0.0.1:{port_of(runner)}"

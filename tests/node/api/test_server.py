@@ -6,26 +6,53 @@ import asyncio
 import gc
 import socket
 import warnings
+from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import web
 
-from hashlight_node.api.server import port_of, start_server
+from hashlight_node.api.server import FIRST, port_of, start_server
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _listening(kind: str, directory: Path) -> socket.socket:
+    """Give a socket as workers and the node behind them have it."""
+    if kind == "unix":
+        made = socket.socket(socket.AF_UNIX)
+        made.bind(str(directory / "s"))
+    else:
+        made = socket.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind(("127.0.0.1", 0))
+    made.listen()
+    return made
 
 
 @pytest.mark.parametrize("turns", range(6))
+@pytest.mark.parametrize("kind", ["port", "shared port", "unix"])
 async def test_a_connection_accepted_while_the_server_stops_is_closed(
-    turns: int,
+    turns: int, kind: str, tmp_path: Path
 ) -> None:
+    given = None if kind == "port" else _listening(kind, tmp_path)
     runner = await start_server(
-        web.Application(), "127.0.0.1", 0, shutdown_seconds=1, hang_up_cancels=False
+        web.Application(),
+        ("127.0.0.1", 0) if given is None else [given],
+        shutdown_seconds=1,
+        hang_up_cancels=False,
     )
-    caller = socket.create_connection(("127.0.0.1", port_of(runner)))
+    if given is None:
+        caller = socket.create_connection(("127.0.0.1", port_of(runner)))
+    else:
+        caller = socket.socket(given.family)
+        caller.connect(given.getsockname())
     for _ in range(turns):  # accepting takes some turns of the loop
         await asyncio.sleep(0)
     with warnings.catch_warnings(record=True) as left_open:
         warnings.simplefilter("always")
         await runner.cleanup()
+        del given
         gc.collect()
     caller.settimeout(5)
     try:
@@ -35,3 +62,20 @@ async def test_a_connection_accepted_while_the_server_stops_is_closed(
     finally:
         caller.close()
     assert left_open == []
+
+
+async def test_what_is_answered_first_does_not_reach_the_application() -> None:
+    app = web.Application()
+    app[FIRST] = lambda request: (
+        web.Response(text="first") if request.raw_path == "/quick" else None
+    )
+    runner = await start_server(
+        app, ("127.0.0.1", 0), shutdown_seconds=1, hang_up_cancels=False
+    )
+    for path, status in ((b"/quick", b"200"), (b"/slow", b"404")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(runner))
+        writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.readline()).split()[1] == status
+        writer.close()
+        await writer.wait_closed()
+    await runner.cleanup()

@@ -2,13 +2,14 @@
 
 import pytest
 
-from hashlight_node.matching.matcher import (
+from hashlight_node.matching.candidates import (
     MAX_CANDIDATES,
     MAX_CANDIDATES_A_CALL,
     Candidate,
-    Matcher,
-    assemble,
+    Candidates,
 )
+from hashlight_node.matching.judging import Criteria, assemble
+from hashlight_node.matching.matcher import Matcher
 from hashlight_node.matching.policy import Policy, Rule
 from hashlight_node.model import (
     Handling,
@@ -86,11 +87,11 @@ def test_each_query_gets_the_candidates_of_its_type(matcher: Matcher) -> None:
         Signal("netclean", "abc=="),
     ]
     assert matcher.candidates(queries, max_distance=None) == [
-        [Candidate(1, "pdq", KNOWN, 1, 31)],
-        [Candidate(2, "md5", MD5, 0, 0)],
-        [],
-        [Candidate(1, "pdq", KNOWN, 0, 31)],
-        [],
+        Candidates([Candidate(1, "pdq", KNOWN, 1, 31)]),
+        Candidates([Candidate(2, "md5", MD5, 0, 0)]),
+        Candidates(()),
+        Candidates([Candidate(1, "pdq", KNOWN, 0, 31)]),
+        Candidates(()),
     ]
 
 
@@ -106,7 +107,8 @@ def test_a_caller_may_narrow_the_distance_and_never_widen_it(matcher: Matcher) -
     beyond = pdq("07" * 4 + "f8" * 28)  # 32 bits off
     assert found(matcher, beyond, max_distance=200) == [set()]
     at_threshold = pdq("07" * 3 + "06" + "f8" * 28)
-    assert matcher.candidates([at_threshold], max_distance=200)[0][0].threshold == 31
+    (some,) = matcher.candidates([at_threshold], max_distance=200)
+    assert [it.threshold for it in some] == [31]
 
 
 def test_an_operator_may_allow_exact_matches_only() -> None:
@@ -136,7 +138,9 @@ def test_the_last_change_of_a_commit_counts(matcher: Matcher) -> None:
     assert found(matcher, pdq(KNOWN), Signal("md5", "00" * 16)) == [{1}, set()]
 
 
-def test_an_id_that_is_given_anew_means_its_new_signal(matcher: Matcher) -> None:
+def test_a_signal_is_told_from_another_by_id_and_value_together(
+    matcher: Matcher,
+) -> None:
     matcher.apply([dead(1, "pdq", KNOWN), live(1, "pdq", FAR)])
     matcher.apply([dead(2, "md5", MD5), live(7, "md5", MD5), dead(2, "md5", MD5)])
     assert found(matcher, pdq(KNOWN), pdq(FAR), Signal("md5", MD5)) == [set(), {1}, {7}]
@@ -153,8 +157,7 @@ def test_a_flood_is_cut_to_the_nearest_and_said_so(matcher: Matcher) -> None:
         candidates,
         evidence,
         [],
-        policy=Policy(),
-        node_name=US,
+        criteria=Criteria(Policy(), US),
     )
     assert flood.truncated
     assert not single.truncated
@@ -166,8 +169,46 @@ def test_the_queries_of_a_call_share_its_candidates_and_say_so() -> None:
     queries = [pdq(KNOWN)] * 1000
     candidates = matcher.candidates(queries, max_distance=None)
     assert sum(map(len, candidates)) == MAX_CANDIDATES_A_CALL
-    results = assemble(queries, candidates, {}, [], policy=BLOCK_ALL, node_name=US)
+    criteria = Criteria(BLOCK_ALL, US)
+    results = assemble(queries, candidates, {}, [], criteria=criteria)
     assert all(result.truncated for result in results)
+    assert {result.handling for result in results} == {Handling.REVIEW}
+
+
+def near_zero(*bits: int) -> str:
+    """Give a hash that differs from zero in these bits."""
+    return f"{sum(1 << bit for bit in bits):064x}"
+
+
+def others(count: int) -> list[Signal]:
+    """Give hashes that are near nothing."""
+    return [pdq((bytes([at % 256, at // 256, 7, 9]) * 8).hex()) for at in range(count)]
+
+
+def test_a_few_nearer_signals_hide_nothing_from_a_batch() -> None:
+    matcher = Matcher(pdq_threshold=31)
+    matcher.load((10 + bit, "pdq", near_zero(bit)) for bit in range(20))
+    matcher.load([(1, "pdq", near_zero(100, 101, 102, 103))])
+    single = matcher.candidates([pdq(FAR)], max_distance=None)
+    batch = matcher.candidates([pdq(FAR), *others(999)], max_distance=None)
+    assert batch[0] == single[0]
+    assert len(batch[0]) == 21
+    assert not any(batch[1:])
+    digests = bytes.fromhex("".join(it.value for it in [pdq(FAR), *others(999)]))
+    assert matcher.near(digests, max_distance=None) == batch
+
+
+def test_what_is_left_of_a_call_goes_to_the_first_that_need_it() -> None:
+    matcher = Matcher(pdq_threshold=31)
+    matcher.load((at, "pdq", FAR) for at in range(10, 10 + 2 * MAX_CANDIDATES))
+    queries = [*others(970), *[pdq(FAR)] * 30]
+    found = matcher.candidates(queries, max_distance=None)[970:]
+    assert sum(map(len, found)) == MAX_CANDIDATES_A_CALL
+    sizes = [len(it) for it in found]
+    assert sizes[:19] == [MAX_CANDIDATES] * 19
+    assert 20 < sizes[19] < MAX_CANDIDATES
+    assert sizes[20:] == [20] * 10
+    assert all(it.truncated for it in found)
 
 
 def answered(
@@ -183,8 +224,7 @@ def answered(
         candidates,
         evidence,
         opinions,
-        policy=policy,
-        node_name=US,
+        criteria=Criteria(policy, US),
     )
     assert result.query == query
     return result.handling, [match.opinion for match in result.matches]
@@ -200,8 +240,7 @@ def test_an_answer_shows_the_signal_the_distance_and_every_record(
         candidates,
         {1: records},
         [],
-        policy=BLOCK_ALL,
-        node_name=US,
+        criteria=Criteria(BLOCK_ALL, US),
     )
     (match,) = result.matches
     assert (match.signal, match.distance, match.threshold) == (pdq(KNOWN), 1, 31)
@@ -276,8 +315,7 @@ def test_the_strictest_match_decides_for_its_query(matcher: Matcher) -> None:
         candidates,
         evidence,
         [],
-        policy=BLOCK_ALL,
-        node_name=US,
+        criteria=Criteria(BLOCK_ALL, US),
     )
     assert [match.signal.value for match in result.matches] == [NEAR, KNOWN]
     assert [match.handling for match in result.matches] == [
@@ -285,3 +323,38 @@ def test_the_strictest_match_decides_for_its_query(matcher: Matcher) -> None:
         Handling.REVIEW,
     ]
     assert result.handling is Handling.BLOCK
+
+
+def test_one_query_and_many_find_the_same(matcher: Matcher) -> None:
+    queries = [
+        pdq(NEAR),
+        Signal("md5", MD5),
+        pdq(FAR),
+        Signal("netclean", "AbC=="),
+        Signal("md5", "00" * 16),
+    ]
+    together = matcher.candidates(queries, max_distance=None)
+    for query, candidates in zip(queries, together, strict=True):
+        assert matcher.candidates([query], max_distance=None) == [candidates]
+
+
+def test_what_one_matcher_exports_another_restores(matcher: Matcher) -> None:
+    matcher.apply([dead(2, "md5", MD5), live(8, "sha1", "ab" * 20)])
+    other = Matcher(pdq_threshold=31)
+    other.restore(matcher.export())
+    assert other.sizes() == {"pdq": 1, "netclean": 1, "sha1": 1}
+    queries = [pdq(NEAR), Signal("md5", MD5), Signal("sha1", "ab" * 20)]
+    assert found(other, *queries) == [{1}, set(), {8}]
+    other.apply([live(9, "md5", MD5)])
+    assert found(other, Signal("md5", MD5)) == [{9}]
+    other.close()
+
+
+def test_a_load_of_many_signals_is_counted_by_type() -> None:
+    matcher = Matcher(pdq_threshold=31)
+    matcher.load((at, "md5" if at % 3 else "sha1", f"{at:032x}") for at in range(9000))
+    assert matcher.sizes() == {"pdq": 0, "md5": 6000, "sha1": 3000}
+    stats = matcher.stats()
+    assert (stats.pdq.hashes, stats.exact_count) == (0, 9000)
+    assert stats.exact_bytes == 12 * 9000
+    assert found(matcher, Signal("md5", f"{8000:032x}")) == [{8000}]

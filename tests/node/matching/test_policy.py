@@ -33,12 +33,12 @@ DOUBTS = [NEAR, UNREVIEWED, AUTOMATED, DISPUTED]
 
 
 def decided(facts: MatchFacts, *rules: Rule, default: Handling = REVIEW) -> Handling:
-    return decide(Policy(rules=rules, default=default), facts)
+    return decide(Policy(rules=rules, default=default), facts).handling
 
 
 @pytest.mark.parametrize("facts", [CERTAIN, *DOUBTS])
 def test_without_rules_everything_is_reviewed(facts: MatchFacts) -> None:
-    assert decide(Policy(), facts) is REVIEW
+    assert decide(Policy(), facts).handling is REVIEW
 
 
 def test_the_default_blocks_only_what_is_certain() -> None:

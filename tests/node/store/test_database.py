@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import sys
 import threading
+import time
+from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +16,7 @@ from sqlalchemy import Connection, func, insert, select, text, update
 from sqlalchemy.exc import OperationalError
 
 from hashlight_node.store import sqlite, tables
-from hashlight_node.store.database import Database
+from hashlight_node.store.database import Database, Reader
 from hashlight_node.store.errors import (
     DatabaseInUseError,
     SchemaError,
@@ -266,3 +270,177 @@ async def test_scrubbing_says_if_a_reader_is_in_the_way(database: Database) -> N
     go.set()
     assert await reading == 1
     await database.scrub()
+
+
+# --------------------------------------------------------------------- its version
+
+
+async def test_the_version_changes_with_every_commit_and_only_then(
+    database: Database,
+) -> None:
+    before = database.version()
+    await database.read(_count)
+    assert database.version() == before
+    await database.write(_insert)
+    assert database.version() != before
+    again = database.version()
+    with pytest.raises(ZeroDivisionError):
+        await database.write(lambda _: 1 // 0)
+    assert database.version() == again
+
+
+async def test_a_commit_that_is_not_announced_yet_is_not_counted(
+    database: Database,
+) -> None:
+    seen: list[int] = []
+    before = database.version()
+    await database.write(
+        _insert, after_commit=lambda _: seen.append(database.version())
+    )
+    assert seen == [before]
+    assert database.version() != before
+
+
+async def test_settled_reads_never_see_half_announced_commits(
+    database: Database,
+) -> None:
+    announced: list[int] = [0]
+    wrong: list[tuple[int, int]] = []
+
+    def note(_: object) -> None:
+        time.sleep(0.002)
+        announced[0] += 1
+
+    async def look() -> None:
+        for _ in range(40):
+            low = announced[0]
+            count = await database.read_settled(_count)
+            if not low <= count <= announced[0]:
+                wrong.append((count, announced[0]))
+
+    async def write() -> None:
+        for number in range(20):
+            await database.write(partial(_insert, number=number), after_commit=note)
+
+    await asyncio.gather(look(), look(), write())
+    assert wrong == []
+
+
+async def test_what_comes_after_the_announcement_holds_up_no_reader(
+    database: Database,
+) -> None:
+    before = database.version()
+    begun, go = threading.Event(), threading.Event()
+
+    def tidy(_: object) -> None:
+        begun.set()
+        assert go.wait(10)
+
+    writing = asyncio.ensure_future(database.write(_insert, then=tidy))
+    await asyncio.to_thread(begun.wait)
+    assert database.version() != before
+    settled = [database.read_settled(_count) for _ in range(6)]
+    assert await asyncio.wait_for(asyncio.gather(*settled), 5) == [1] * 6
+    # But whoever wrote is told later, and the next write waits.
+    following = asyncio.ensure_future(database.write(_count))
+    await asyncio.wait((writing, following), timeout=0.05)
+    assert not writing.done()
+    assert not following.done()
+    go.set()
+    await asyncio.gather(writing, following)
+
+
+async def test_nothing_comes_after_a_write_that_failed(database: Database) -> None:
+    told: list[object] = []
+    with pytest.raises(ZeroDivisionError):
+        await database.write(lambda _: 1 // 0, then=told.append)
+    assert told == []
+
+
+async def test_reads_that_wait_for_an_announcement_take_no_thread_from_others(
+    database: Database,
+) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def hold(_: object) -> None:
+        begun.set()
+        assert go.wait(10)
+
+    writing = asyncio.ensure_future(database.write(_insert, after_commit=hold))
+    await asyncio.to_thread(begun.wait)
+    waiting = [asyncio.ensure_future(database.read_settled(_count)) for _ in range(9)]
+    assert await asyncio.wait_for(database.read(_count), 5) == 1
+    assert not any(it.done() for it in waiting)
+    waiting.pop().cancel()
+    go.set()
+    assert await asyncio.gather(*waiting) == [1] * 8
+    await writing
+
+
+def test_who_waited_on_a_loop_that_is_closed_is_passed_over(url: str) -> None:
+    database = Database.open(url)
+    begun, go = threading.Event(), threading.Event()
+
+    def hold(_: object) -> None:
+        begun.set()
+        assert go.wait(10)
+
+    async def wait_and_leave() -> None:
+        writing = asyncio.ensure_future(database.write(_insert, after_commit=hold))
+        await asyncio.to_thread(begun.wait)
+        waiting = asyncio.ensure_future(database.read_settled(_count))
+        await asyncio.wait((waiting,), timeout=0.01)
+        writing.cancel()
+
+    asyncio.run(wait_and_leave())
+    go.set()
+
+    async def go_on() -> None:
+        assert await database.read_settled(_count) == 1
+        await database.close()
+
+    asyncio.run(go_on())
+
+
+async def test_a_reader_sees_what_another_process_commits(
+    database: Database, url: str
+) -> None:
+    reader = Reader.open_reader(url)
+    assert await reader.read(_count) == 0
+    versions = [reader.version()]
+    assert reader.version() == versions[0]
+    for number in range(3):
+        await database.write(partial(_insert, number=number))
+        versions.append(reader.version())
+        assert await reader.read_settled(_count) == number + 1
+    assert len(set(versions)) == 4
+    with pytest.raises(OperationalError):
+        await reader.read(_insert)
+    await reader.close()
+    await reader.close()
+
+
+def test_a_watch_that_cannot_tell_takes_it_for_news(tmp_path: Path) -> None:
+    path = tmp_path / "locked.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("CREATE TABLE t (x)")
+        watch = sqlite.CommitWatch(path)
+        versions = [watch.version()]
+        assert watch.version() == versions[0]
+        other.execute("BEGIN EXCLUSIVE")
+        versions += [watch.version(), watch.version()]
+        other.execute("COMMIT")
+        versions.append(watch.version())
+        assert versions[0] < versions[1] < versions[2] <= versions[3]
+        assert watch.version() == versions[3]
+        watch.close()
+        watch.close()
+
+
+def test_a_reader_makes_no_database(path: Path) -> None:
+    url = f"sqlite:///{path}"
+    with pytest.raises(SchemaError):
+        Reader.open_reader(url)
+    sqlite.create_file(path)
+    with pytest.raises(SchemaError):
+        Reader.open_reader(url)

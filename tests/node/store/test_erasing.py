@@ -158,7 +158,7 @@ def test_the_id_of_an_erased_signal_is_never_given_to_another(conn: Connection) 
     log.append(conn, Erase(1, 1, Reason.WITHDRAWN))
     after = {change.signal_id for change in log.append(conn, needle_body(2))}
     assert before.isdisjoint(after)
-    assert signals.evidence_of(conn, sorted(before), now=START) == {}
+    assert signals.evidence_of(conn, sorted(before), now=START).by_signal == {}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from hashlight_node.store.database import Database
 from hashlight_node.store.errors import DatabaseInUseError, SchemaError
 from hashlight_node.store.migrate import configure, migrate
 from hashlight_node.store.tables import SCHEMA_REVISION, metadata
+from support.made_records import indicator
+from support.stored_log import ORIGIN, StoredLog, present
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +84,22 @@ def test_a_migration_can_be_taken_back(url: str, path: Path, scripts: Path) -> N
         assert inspect(connection).get_table_names() == ["alembic_version"]
     engine.dispose()
     assert migrate(url) == SCHEMA_REVISION
+
+
+def test_the_log_of_a_claim_is_found_when_its_table_is_written_anew(
+    conn: Connection, scripts: Path
+) -> None:
+    logs = [StoredLog(conn), StoredLog(conn, ORIGIN.replace("shield", "alpha"))]
+    for log in logs:
+        log.append(conn, present(indicator(1)), present(indicator(2)))
+    query = text("SELECT * FROM record_signals ORDER BY signal_id, record_id")
+    before = conn.execute(query).all()
+    config = configure(conn, scripts)
+    command.downgrade(config, "0002")
+    assert len(conn.execute(query).all()[0]) == len(before[0]) - 1
+    command.upgrade(config, "0003")
+    assert conn.execute(query).all() == before
+    assert {row.log_id for row in before} == {log.log.log_id for log in logs}
 
 
 def test_a_migration_that_fails_leaves_nothing(path: Path, scripts: Path) -> None:

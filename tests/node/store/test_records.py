@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 import pytest
 
+from hashlight_node.matching.opinions import fold
 from hashlight_node.model import RecordState, StoredOpinion, StoredRecord
 from hashlight_node.store import records, signals
 from hashlight_protocol import (
@@ -302,6 +304,72 @@ def test_opinions_are_found_by_what_they_are_about(conn: Connection) -> None:
     theirs.append(conn, RETRACT_1)
     about_1 = records.opinions_about(conn, [Ref(ORIGIN, 1)])
     assert [it.ref.leaf_index for it in about_1] == [3]
+
+
+def test_of_one_log_s_opinions_only_those_that_count_are_read(
+    conn: Connection,
+) -> None:
+    log, theirs = StoredLog(conn), StoredLog(conn, FEEDBACK)
+    ours = StoredLog(conn, FEEDBACK.replace("alpha", "beta"))
+    log.append(conn, *(present(indicator(n)) for n in (1, 2)))
+    about = Ref(ORIGIN, 1)
+    spam = [Opinion(about, "dispute", reason=f"r{number}") for number in range(300)]
+    said = [
+        *spam,
+        Opinion(about, "affirm"),
+        Opinion(about, "dispute", signal_type="pdq"),
+        Opinion(about, "unsure", signal_type="sha1"),
+        Opinion(Ref(ORIGIN, 2), "affirm"),
+        Opinion(Ref(ORIGIN, 9), "affirm"),
+    ]
+    theirs.append(conn, *(present(encode_record(it)) for it in said))
+    ours.append(conn, present(encode_record(Opinion(about, "affirm"))))
+    refs = [about, Ref(ORIGIN, 2)]
+    standing = records.standing_opinions(conn, refs, ["pdq"])
+    assert [(it.node, it.about.leaf_index, it.stance) for it in standing] == [
+        ("alpha.example", 1, "affirm"),
+        ("alpha.example", 1, "dispute"),
+        ("alpha.example", 2, "affirm"),
+        ("beta.example", 1, "affirm"),
+    ]
+    theirs.append(conn, Retract(301, 1, Reason.WITHDRAWN))
+    standing = records.standing_opinions(conn, [about], ["md5"])
+    assert [(it.node, it.reason) for it in standing] == [
+        ("alpha.example", "r299"),
+        ("beta.example", None),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_folding_what_stands_is_folding_everything(conn: Connection, seed: int) -> None:
+    rng = random.Random(seed)  # noqa: S311 -- no secret
+    names = ("alpha", "beta", "gamma")
+    feedback = [StoredLog(conn, FEEDBACK.replace("alpha", name)) for name in names]
+    log = StoredLog(conn)
+    log.append(conn, *(present(indicator(n)) for n in (1, 2)))
+    for number in range(rng.randrange(40)):
+        by = rng.choice(feedback)
+        opinion = Opinion(
+            Ref(ORIGIN, rng.choice((1, 2))),
+            rng.choice(("affirm", "dispute", "unsure")),
+            signal_type=rng.choice((None, "pdq", "md5")),
+            reason=f"r{number}",
+        )
+        by.append(conn, present(encode_record(opinion)))
+        if rng.random() < 0.3:
+            withdrawn = rng.randrange(1, by.size)
+            by.append(conn, Retract(withdrawn, 1, Reason.WITHDRAWN))
+    refs = [Ref(ORIGIN, 1), Ref(ORIGIN, 2)]
+    for kind in ("pdq", "md5", "sha1"):
+        folds = {
+            fold(some, node_name="beta.example", reviewed=False, signal_type=kind)
+            for some in (
+                records.opinions_about(conn, refs),
+                records.standing_opinions(conn, refs, [kind]),
+                records.standing_opinions(conn, refs, ["pdq", "md5", "sha1"]),
+            )
+        }
+        assert len(folds) == 1
 
 
 def test_sightings_are_found_by_what_they_are_about(conn: Connection) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
+import pytest
 from sqlalchemy import select, update
 
-from hashlight_node.model import MAX_RECORDS_SHOWN, RecordEvidence, SignalChange
+from hashlight_node import model
+from hashlight_node.model import (
+    MAX_RECORDS_SHOWN,
+    LogState,
+    RecordEvidence,
+    SignalChange,
+)
 from hashlight_node.store import logs, signals, tables
 from hashlight_protocol import (
     Indicator,
@@ -110,7 +118,7 @@ def test_evidence_names_record_source_and_log(conn: Connection) -> None:
     logs.set_checkpoint(
         conn, log.log, b"note", 2, mirror_checkpoint=None, verified_at=START
     )
-    found = signals.evidence_of(conn, [change.signal_id, 999], now=START + 99)
+    found = signals.evidence_of(conn, [change.signal_id, 999], now=START + 99).by_signal
     (evidence,) = found.pop(change.signal_id)
     assert evidence == RecordEvidence(
         record_id=evidence.record_id,
@@ -142,8 +150,8 @@ def test_an_expired_record_is_no_evidence_from_the_second_it_expires(
     claim = SignalClaim(Signal("md5", md5_of(1)))
     record = Indicator((claim,), "image", "ngo", START, expires_at=START + 100)
     (change,) = log.append(conn, present(encode_record(record)))
-    assert signals.evidence_of(conn, [change.signal_id], now=START + 99)
-    assert not signals.evidence_of(conn, [change.signal_id], now=START + 100)
+    assert signals.evidence_of(conn, [change.signal_id], now=START + 99).by_signal
+    assert not signals.evidence_of(conn, [change.signal_id], now=START + 100).by_signal
 
 
 def test_evidence_is_of_live_records_only_and_of_all_logs(conn: Connection) -> None:
@@ -151,7 +159,7 @@ def test_evidence_is_of_live_records_only_and_of_all_logs(conn: Connection) -> N
     ids = [it.signal_id for it in mine.append(conn, present(indicator(1)))]
     theirs.append(conn, present(indicator(1)), present(indicator(1, kind="video")))
     theirs.append(conn, Retract(1, 1, Reason.WITHDRAWN))
-    found = signals.evidence_of(conn, ids, now=START)
+    found = signals.evidence_of(conn, ids, now=START).by_signal
     assert [[it.ref for it in found[signal_id]] for signal_id in ids] == [
         [Ref(ORIGIN, 1), Ref(THEIRS, 2)]
     ] * 2
@@ -170,7 +178,128 @@ def test_a_flood_of_records_does_not_flood_the_evidence(conn: Connection) -> Non
     log.append(conn, *(present(encode_record(it)) for it in lasting))
     calm, _ = log.append(conn, present(indicator(2)))
     ids = [calm.signal_id, flood.signal_id, calm.signal_id]
-    found = signals.evidence_of(conn, ids, now=START + 1)
+    found = signals.evidence_of(conn, ids, now=START + 1).by_signal
     assert len(found[calm.signal_id]) == 1
     leaves = [it.ref.leaf_index for it in found[flood.signal_id]]
     assert leaves == list(range(2, limit + 2))
+
+
+def _lasting(number: int) -> bytes:
+    claim = SignalClaim(Signal("md5", md5_of(1)))
+    return encode_record(Indicator((claim,), f"kind{number}", "ngo", START))
+
+
+def test_one_list_s_flood_never_hides_another_s_records(conn: Connection) -> None:
+    flooding, honest, third = (
+        StoredLog(conn, ORIGIN.replace("shield", name))
+        for name in ("alpha", "hope", "third")
+    )
+    limit = MAX_RECORDS_SHOWN
+    flood = [present(_lasting(number)) for number in range(3 * limit)]
+    (change,) = flooding.append(conn, *flood)
+    honest.append(conn, *(present(_lasting(number)) for number in range(2)))
+    third.append(conn, *(present(_lasting(number)) for number in range(40)))
+    (found,) = signals.evidence_of(
+        conn, [change.signal_id], now=START
+    ).by_signal.values()
+    assert len(found) == limit
+    by_node = Counter(it.origin_node for it in found)
+    assert by_node == {"alpha.example": 58, "hope.example": 2, "third.example": 40}
+    assert [it.record_id for it in found] == sorted(it.record_id for it in found)
+    of_flood = [it.ref.leaf_index for it in found if it.origin_node == "alpha.example"]
+    assert of_flood == list(range(1, 59))
+
+
+def test_two_floods_share_what_is_shown(conn: Connection) -> None:
+    logs_ = [StoredLog(conn, ORIGIN.replace("shield", name)) for name in ("a", "b")]
+    changes = [
+        change
+        for log in logs_
+        for change in log.append(conn, *map(present, map(_lasting, range(120))))
+    ]
+    (found,) = signals.evidence_of(
+        conn, [changes[0].signal_id], now=START
+    ).by_signal.values()
+    assert Counter(it.origin_node for it in found) == {"a.example": 50, "b.example": 50}
+
+
+def test_every_one_of_very_many_lists_is_in_the_evidence(conn: Connection) -> None:
+    many = [
+        StoredLog(conn, ORIGIN.replace("shield", f"n{number}"))
+        for number in range(MAX_RECORDS_SHOWN + 3)
+    ]
+    (change,) = many[0].append(conn, *map(present, map(_lasting, range(5))))
+    for log in many[1:]:
+        log.append(conn, present(_lasting(0)), present(_lasting(1)))
+    (found,) = signals.evidence_of(
+        conn, [change.signal_id], now=START
+    ).by_signal.values()
+    assert [it.ref for it in found] == [log.ref(1) for log in many]
+
+
+def test_lists_that_are_followed_no_more_take_nobody_s_place(conn: Connection) -> None:
+    gone, kept = StoredLog(conn, ORIGIN.replace("shield", "gone")), StoredLog(conn)
+    (change,) = gone.append(conn, *map(present, map(_lasting, range(150))))
+    kept.append(conn, *map(present, map(_lasting, range(120))))
+    logs.set_log_state(conn, gone.log.log_id, LogState.FROZEN, None)
+    (found,) = signals.evidence_of(
+        conn, [change.signal_id], now=START
+    ).by_signal.values()
+    assert {it.origin_node for it in found} == {"shield.example"}
+    assert len(found) == MAX_RECORDS_SHOWN
+
+
+def test_ids_are_read_back_as_the_signals_they_stand_for(conn: Connection) -> None:
+    log = StoredLog(conn)
+    md5, pdq = log.append(conn, present(indicator(1)))
+    assert signals.signals_of(conn, [md5.signal_id, pdq.signal_id, 999]) == {
+        md5.signal_id: Signal("md5", md5_of(1)),
+        pdq.signal_id: Signal("pdq", pdq_of(1)),
+    }
+
+
+def test_what_was_left_out_is_said_and_nothing_else(conn: Connection) -> None:
+    limit = MAX_RECORDS_SHOWN
+    log = StoredLog(conn)
+    (full,) = log.append(conn, *map(present, map(_lasting, range(limit))))
+    found = signals.evidence_of(conn, [full.signal_id], now=START)
+    assert (len(found.by_signal[full.signal_id]), found.cut) == (limit, frozenset())
+    log.append(conn, present(_lasting(limit)))
+    found = signals.evidence_of(conn, [full.signal_id], now=START)
+    assert len(found.by_signal[full.signal_id]) == limit
+    assert found.cut == {full.signal_id}
+    # One is no evidence any more, so all that is left is there.
+    log.append(conn, Retract(1, 1, Reason.WITHDRAWN))
+    other = StoredLog(conn, THEIRS)
+    other.append(conn, present(_lasting(0)))
+    logs.set_log_state(conn, other.log.log_id, LogState.FROZEN, None)
+    found = signals.evidence_of(conn, [full.signal_id], now=START)
+    assert (len(found.by_signal[full.signal_id]), found.cut) == (limit, frozenset())
+
+
+def test_the_signals_of_a_call_share_what_is_read(
+    conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "MAX_RECORDS_A_CALL", 12)
+    hostile, honest = StoredLog(conn), StoredLog(conn, THEIRS)
+    kinds = [f"kind{number}" for number in range(9)]
+    ids = [
+        change.signal_id
+        for n in range(2)
+        for change in hostile.append(
+            conn, *(present(indicator(n, kind=kind)) for kind in kinds)
+        )
+    ]
+    honest.append(conn, present(indicator(0)))
+    calm = [it.signal_id for it in honest.append(conn, present(indicator(7)))]
+    found = signals.evidence_of(conn, [*ids, *calm], now=START)
+    assert set(found.by_signal) == {*ids, *calm}
+    assert found.cut == set(ids)
+    nodes = [[it.origin_node for it in found.by_signal[one]] for one in ids]
+    shared = ["shield.example", "alpha.example"]
+    assert nodes == [shared, shared, ["shield.example"] * 2, ["shield.example"] * 2]
+    assert [len(found.by_signal[one]) for one in calm] == [1, 1]
+    # Whatever there is room for, every list has its say.
+    monkeypatch.setattr(model, "MAX_RECORDS_A_CALL", 1)
+    found = signals.evidence_of(conn, [*ids, *calm], now=START)
+    assert [len(found.by_signal[one]) for one in (*ids, *calm)] == [2, 2, 1, 1, 1, 1]

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from hashlight_node.api import build_application
+from hashlight_node.api.server import FIRST
 
 from . import (
+    bulk,
+    changes,
+    clusters,
     evidence,
+    explain,
+    export,
     feedback,
     follows,
     grants,
     lists,
     lookup,
     peers,
+    policy,
     publishing,
     records,
     status,
     tokens,
 )
 from .bearer import Bearers
+from .fast import FastLookups
 from .openapi import build_document
 from .pages import page_routes
-from .parts import BEARERS, IMAGE_SLOTS, PARTS
+from .parts import BEARERS, PARTS
 from .reading import expect_later
 
 if TYPE_CHECKING:
@@ -35,6 +42,11 @@ if TYPE_CHECKING:
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *lookup.OPERATIONS,
+    *bulk.OPERATIONS,
+    *policy.OPERATIONS,
+    *clusters.OPERATIONS,
+    *changes.OPERATIONS,
+    *explain.OPERATIONS,
     *lists.OPERATIONS,
     *publishing.OPERATIONS,
     *feedback.OPERATIONS,
@@ -44,15 +56,21 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *follows.OPERATIONS,
     *status.OPERATIONS,
     *evidence.OPERATIONS,
+    *export.OPERATIONS,
     *tokens.OPERATIONS,
 )
 """Everything that needs a token, in the order in which the document shows it."""
 
 
 @cache
-def _document(version: str) -> bytes:
-    """Write the document; once, because it takes a tenth of a second."""
+def document(version: str) -> bytes:
+    """Write the OpenAPI document; once, because it takes a tenth of a second."""
     return build_document(OPERATIONS, version=version)
+
+
+async def _end_streams(app: web.Application) -> None:
+    """Let no reader of changes hold up the end."""
+    app[PARTS].feed.close()
 
 
 def build_local(
@@ -75,9 +93,11 @@ def build_local(
         log_requests=log_requests,
     )
     app[PARTS] = parts
-    app[BEARERS] = Bearers(parts.database)
-    app[IMAGE_SLOTS] = asyncio.Semaphore(parts.limits.images)
-    app.add_routes(page_routes(_document(version)))
+    app[BEARERS] = bearers = Bearers(parts.database)
+    if not log_requests:
+        app[FIRST] = FastLookups(parts, bearers).answer
+    app.on_shutdown.append(_end_streams)
+    app.add_routes(page_routes(document(version)))
     for described in OPERATIONS:
         app.router.add_route(
             described.method,

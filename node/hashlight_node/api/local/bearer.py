@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-import time
 from typing import TYPE_CHECKING, Final
 
 from hashlight_node.api.errors import (
@@ -26,18 +25,16 @@ from hashlight_node.model import Scope
 from hashlight_node.store import tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from multidict import CIMultiDictProxy
 
     from hashlight_node.model import Token
-    from hashlight_node.store.database import Database
+    from hashlight_node.store.database import Reader
 
 PREFIX: Final = "hlt_"
 SECRET_BYTES: Final = 32
 
-KNOWN_SECONDS: Final = 1.0
-"""How long a token is taken for valid without asking the store again."""
-
-_UNKNOWN: Final[tuple[Token | None, float]] = (None, 0.0)
 _SECRET: Final = re.compile(r"hlt_[A-Za-z0-9_-]{43}")
 _AUTHORIZATION: Final = re.compile(r"bearer +([A-Za-z0-9._~+/=-]+)", re.IGNORECASE)
 
@@ -55,18 +52,20 @@ def hash_secret(secret: str) -> bytes:
 class Bearers:
     """Knows who calls.
 
-    A lookup costs two reads of the store, and asking it for the token would be a
-    third. So a token that was found is remembered for a second, and forgotten at once
-    when one is revoked. A node has its store to itself, so nothing else revokes.
+    Most lookups cost no read of the store, and asking it for the token would be one.
+    So a token that was found is remembered until the next commit, whatever that one
+    changes: a token that was revoked is not even known for a moment, in no process.
 
     Args:
         database: The store.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Reader) -> None:
         self._database = database
-        self._known: dict[bytes, tuple[Token, float]] = {}
-        self._revocations = 0
+        self._known: dict[bytes, Token] = {}
+        # By a hash of the whole header, which saves taking it apart each time.
+        self._headers: dict[bytes, Token] = {}
+        self._version: int | None = None
 
     async def authenticate(self, headers: CIMultiDictProxy[str]) -> Token:
         """Find the token that a request carries.
@@ -82,29 +81,50 @@ class Bearers:
         if len(values) > 1 or match is None or _SECRET.fullmatch(match[1]) is None:
             raise TokenInvalidError
         token_hash = hash_secret(match[1])
-        token, until = self._known.get(token_hash, _UNKNOWN)
-        if token is None or time.monotonic() >= until:
-            token = await self._find(token_hash)
+        version = self._forget_what_is_old()
+        token = self._known.get(token_hash)
+        if token is None:
+            token = await self._find(token_hash, version)
         if token is None:
             raise TokenInvalidError
+        if version == self._version:
+            self._headers[_hash_header(values[0])] = token
         return token
 
-    def forget(self) -> None:
-        """Ask the store again about every token; after one was revoked."""
-        self._revocations += 1
-        self._known.clear()
+    def remembered(self, values: Sequence[str]) -> Token | None:
+        """Give the token of a caller who was authenticated since the last commit.
 
-    async def _find(self, token_hash: bytes) -> Token | None:
-        revocations = self._revocations
+        Args:
+            values: All `Authorization` headers of the request.
+
+        Returns:
+            None to have `authenticate` find out, whatever it finds.
+        """
+        if len(values) != 1:
+            return None
+        self._forget_what_is_old()
+        return self._headers.get(_hash_header(values[0]))
+
+    def _forget_what_is_old(self) -> int:
+        version = self._database.version()
+        if version != self._version:
+            self._known.clear()
+            self._headers.clear()
+            self._version = version
+        return version
+
+    async def _find(self, token_hash: bytes, version: int) -> Token | None:
         token = await self._database.read(
             lambda conn: tokens.find_token(conn, token_hash)
         )
-        if token is None:
-            self._known.pop(token_hash, None)
-        elif revocations == self._revocations:
+        if token is not None and version == self._version:
             # Otherwise the store may have been read before the token was revoked.
-            self._known[token_hash] = (token, time.monotonic() + KNOWN_SECONDS)
+            self._known[token_hash] = token
         return token
+
+
+def _hash_header(value: str) -> bytes:
+    return hashlib.sha256(value.encode(errors="surrogateescape")).digest()
 
 
 def allows(token: Token, scope: Scope) -> bool:

@@ -19,7 +19,7 @@ from hashlight_protocol import MalformedError, TooLargeError
 
 from . import idempotency, paging
 from .models.wire import Problem
-from .parameters import PATH_PARAMETERS, names_in
+from .parameters import PATH_PARAMETERS, QUERY_PARAMETERS, names_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -177,6 +177,16 @@ def _parameters(described: Operation) -> list[Json]:
                 "description": form.description,
                 "schema": form.schema,
                 "example": form.example,
+            }
+        )
+    for name in described.query:
+        taken = QUERY_PARAMETERS[name]
+        parameters.append(
+            {
+                "name": name,
+                "in": "query",
+                "description": taken.description,
+                "schema": taken.schema,
             }
         )
     if described.gives.page_of is not None:

@@ -17,7 +17,7 @@ from .bearer import require_scope
 from .bodies import NoBody
 from .idempotency import read_idempotency_key
 from .paging import Page, read_page
-from .parameters import read_path
+from .parameters import read_event_id, read_path, read_query
 from .parts import BEARERS, PARTS
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Call(Generic[Body]):
         bearers: Knows the tokens; to be told of a revoked one.
         token: Who calls.
         path: The parameters in the path, each of its form.
+        query: The operation's own parameters behind the path that are there, too.
         page: Which part of a list is wanted; of an operation that lists nothing, all.
         body: The body, of the type that the operation takes.
         idempotency: The key of an operation that may be repeated safely.
@@ -57,6 +58,7 @@ class Call(Generic[Body]):
     bearers: Bearers
     token: Token
     path: Mapping[str, str]
+    query: Mapping[str, str]
     page: Page
     body: Body
     idempotency: IdempotencyKey | None
@@ -83,6 +85,7 @@ class Operation:
         takes: Its body.
         gives: Its answer.
         raises: Errors of its own that a caller can meet.
+        query: Those of `parameters.QUERY_PARAMETERS` that it takes.
         handler: What happens.
     """
 
@@ -92,6 +95,7 @@ class Operation:
     takes: Takes[Any]
     gives: Gives[Any]
     raises: tuple[type[Exception], ...]
+    query: tuple[str, ...]
     handler: Callable[[Call[Any]], Awaitable[Any]]
 
     @property
@@ -120,14 +124,18 @@ class Operation:
         token = await bearers.authenticate(request.headers)
         require_scope(token, self.scope)
         path = read_path(request.match_info)
-        page = read_page(self.gives.page_of, request.query)
+        page = read_page(self.gives.page_of, request.query, others=self.query)
+        query = {
+            **read_query(self.query, request.query),
+            **read_event_id(self.query, request.headers),
+        }
         async with self.takes.slot(request.app):
             received = await self.takes.read(request, parts.limits)
             key = None
             if self.takes.is_idempotent:
                 key = read_idempotency_key(request, token, received.raw)
-            call = Call(parts, bearers, token, path, page, received.value, key)
-            return self.gives.respond(await self.handler(call))
+            call = Call(parts, bearers, token, path, query, page, received.value, key)
+            return await self.gives.send(request, await self.handler(call))
 
 
 def operation(
@@ -139,9 +147,21 @@ def operation(
     gives: Gives[Answer],
     raises: tuple[type[Exception], ...] = (),
 ) -> Callable[[Callable[[Call[Body]], Awaitable[Answer]]], Operation]:
-    """Make an operation of a handler; its docstring is its text in the document."""
+    """Make an operation of a handler; its docstring is its text in the document.
+
+    Args:
+        method: HTTP method.
+        path: Template as of RFC 6570: `{name}` for a parameter in the path, and at the
+            end `{?name,name}` for those behind it.
+        scope: What the caller's token must allow.
+        takes: Its body.
+        gives: Its answer.
+        raises: Errors of its own that a caller can meet.
+    """
+    bare, _, names = path.partition("{?")
+    query = tuple(names.removesuffix("}").split(",")) if names else ()
 
     def decorate(handler: Callable[[Call[Body]], Awaitable[Answer]]) -> Operation:
-        return Operation(method, path, scope, takes, gives, raises, handler)
+        return Operation(method, bare, scope, takes, gives, raises, query, handler)
 
     return decorate

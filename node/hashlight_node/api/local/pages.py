@@ -21,6 +21,7 @@ from hashlight_node.store import logs
 
 from .bearer import require_scope
 from .bodies import JSON
+from .forwarding import CALLER
 from .parts import BEARERS, PARTS
 
 if TYPE_CHECKING:
@@ -57,11 +58,18 @@ def page_routes(document: bytes) -> list[web.RouteDef]:
         document: The OpenAPI document.
     """
     return [
-        web.get("/v1/openapi.json", _serve(document, JSON)),
-        *(web.get(path, _serve_file(*file)) for path, file in _FILES.items()),
-        web.get("/healthz", _answer_alive),
+        *document_routes(document),
+        web.get("/healthz", answer_alive),
         web.get("/readyz", _answer_ready),
         web.get("/metrics", _answer_metrics),
+    ]
+
+
+def document_routes(document: bytes) -> list[web.RouteDef]:
+    """Make the routes of the document and the page: files that never change."""
+    return [
+        web.get("/v1/openapi.json", _serve(document, JSON)),
+        *(web.get(path, _serve_file(*file)) for path, file in _FILES.items()),
     ]
 
 
@@ -86,7 +94,7 @@ def _serve(content: bytes, content_type: str) -> Handler:
     return serve
 
 
-async def _answer_alive(request: web.Request) -> web.Response:
+async def answer_alive(request: web.Request) -> web.Response:
     """Say that the process answers."""
     del request
     return _say({"status": "alive"}, 200)
@@ -108,12 +116,13 @@ async def _answer_ready(request: web.Request) -> web.Response:
 
 async def _answer_metrics(request: web.Request) -> web.Response:
     parts = request.app[PARTS]
-    if not is_loopback(request.remote):
+    if not is_loopback(caller_of(request)):
         token = await request.app[BEARERS].authenticate(request.headers)
         require_scope(token, Scope.AUDIT)
     await _refresh(parts)
+    of_workers = await parts.worker_metrics()
     return web.Response(
-        body=render_metrics(parts.metrics),
+        body=render_metrics(parts.metrics, of_workers),
         headers={"Content-Type": METRICS_CONTENT_TYPE, "Cache-Control": "no-store"},
     )
 
@@ -139,6 +148,12 @@ async def _refresh(parts: LocalParts) -> None:
     )
     for kind, found in states:
         metrics.show_quarantined(kind, found.count("quarantined"))
+
+
+def caller_of(request: web.Request) -> str | None:
+    """Tell from which address a request came, also if a worker passed it on."""
+    # Nobody but our workers reaches a socket without an address.
+    return request.remote or request.headers.get(CALLER)
 
 
 def is_loopback(address: str | None) -> bool:

@@ -72,19 +72,22 @@ def number_key(number: int) -> str:
     return f"{number:020d}"
 
 
-def read_page(kind: str | None, query: MultiMapping[str]) -> Page:
-    """Read `limit` and `cursor` of a request, the only parameters that there are.
+def read_page(
+    kind: str | None, query: MultiMapping[str], *, others: tuple[str, ...] = ()
+) -> Page:
+    """Read `limit` and `cursor` of a request.
 
     Args:
-        kind: The list; None if the operation lists nothing and takes no parameter.
+        kind: The list; None if the operation lists nothing, and so takes neither.
         query: The request's.
+        others: Parameters that the operation takes besides.
 
     Raises:
         InvalidParameterError: One of them is not what it must be, or another
             parameter is there.
     """
     known = () if kind is None else ("cursor", "limit")
-    if any(name not in known for name in query):
+    if any(name not in known and name not in others for name in query):
         raise InvalidParameterError("query", "has a parameter that is not known")
     if kind is None:
         return _EVERYTHING

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from .bearer import Bearers
+from .pressure import Pressure, for_event_streams, for_pictures, for_snapshots
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from hashlight_node.exchange.changes import Feed
+    from hashlight_node.exchange.clusters import Clusters
+    from hashlight_node.exchange.explain import Explain
     from hashlight_node.exchange.follow import Follower
     from hashlight_node.exchange.inspect import Inspect
     from hashlight_node.exchange.lookup import Lookup
     from hashlight_node.exchange.peering import Peering
+    from hashlight_node.exchange.policies import Policies
     from hashlight_node.exchange.publish import Publisher
+    from hashlight_node.exchange.snapshots import Snapshots
     from hashlight_node.matching.matcher import Matcher
     from hashlight_node.model import Clock
     from hashlight_node.observability import Metrics
-    from hashlight_node.store.database import Database
+    from hashlight_node.store.database import Database, Reader
     from hashlight_protocol import VerifierKey
 
 
@@ -30,41 +37,68 @@ class LocalLimits:
     Attributes:
         request_bytes: Largest JSON body.
         image_bytes: Largest picture.
-        images: Pictures that are received and hashed at the same time; others wait
-            before their body is read, so that memory stays bounded.
     """
 
     request_bytes: int
     image_bytes: int
-    images: int = 4
 
 
-@dataclass(frozen=True, slots=True)
-class LocalParts:
-    """The collaborators of every operation.
+async def _none() -> Mapping[str, bytes]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookupParts:
+    """The collaborators of the operations that only look things up.
+
+    A worker process has no others; what it cannot do goes to the node.
 
     Attributes:
         node_name: This node.
-        identity: The key that signs its list notes.
+        pressure: How much work on batches is taken on.
+        pictures: How many pictures are received and hashed; a place is held from
+            before the body is read, so that memory stays bounded.
     """
 
     node_name: str
-    identity: VerifierKey
-    database: Database
-    publisher: Publisher
+    database: Reader
     lookup: Lookup
-    inspect: Inspect
-    peering: Peering
-    follower: Follower
-    matcher: Matcher
     metrics: Metrics
     clock: Clock
     limits: LocalLimits
+    pressure: Pressure = field(default_factory=Pressure)
+    pictures: Pressure = field(default_factory=for_pictures)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalParts(LookupParts):
+    """The collaborators of every operation.
+
+    Attributes:
+        identity: The key that signs its list notes.
+        worker_metrics: Asks the worker processes for what they count; empty if there
+            are none.
+        snapshots_sent: How many snapshots are made and sent.
+        event_streams: How many readers follow what changes.
+    """
+
+    identity: VerifierKey
+    database: Database
+    publisher: Publisher
+    inspect: Inspect
+    peering: Peering
+    follower: Follower
+    policies: Policies
+    clusters: Clusters
+    feed: Feed
+    explain: Explain
+    snapshots: Snapshots
+    matcher: Matcher
+    worker_metrics: Callable[[], Awaitable[Mapping[str, bytes]]] = _none
+    snapshots_sent: Pressure = field(default_factory=for_snapshots)
+    event_streams: Pressure = field(default_factory=for_event_streams)
 
 
 PARTS: Final = web.AppKey("local_parts", LocalParts)
 
 BEARERS: Final = web.AppKey("bearers", Bearers)
-
-IMAGE_SLOTS: Final = web.AppKey("image_slots", asyncio.Semaphore)
-"""Held from before a picture's body is read until it is looked up."""

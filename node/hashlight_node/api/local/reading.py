@@ -20,11 +20,21 @@ from .strict_json import WHAT
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
+WHOLE_BODY: Final = web.RequestKey("whole_body", bytes)
+"""The body of a request from which it was read already."""
+
 BODY_SECONDS: Final = 30
 """Time for a whole body: callers are on this machine or beside it."""
 
+PACE_SECONDS: Final = 2
+PACE_BYTES: Final = 1_048_576
+"""What a body that holds up others may take to begin, and how much must then come each
+second on average."""
 
-async def read_body(request: web.Request, *, max_bytes: int) -> bytes:
+
+async def read_body(
+    request: web.Request, *, max_bytes: int, at_pace: bool = False
+) -> bytes:
     """Read a body that is not compressed, and no more of it than is allowed.
 
     A body that declares itself too large is refused before a byte of it is read.
@@ -32,12 +42,13 @@ async def read_body(request: web.Request, *, max_bytes: int) -> bytes:
     Args:
         request: Its `Content-Type` was checked already.
         max_bytes: Largest body.
+        at_pace: Whether it has to come at a pace, because others wait behind it.
 
     Raises:
         UnsupportedMediaError: It is compressed. A few kilobytes can unpack to
             gigabytes, and between neighbours compression gains nothing.
         TooLargeError: It has more bytes.
-        SlowBodyError: It did not arrive within `BODY_SECONDS`.
+        SlowBodyError: It did not arrive within `BODY_SECONDS`, or not at the pace.
         MalformedError: Its framing (chunks, length) is broken.
     """
     coding = single_header(request.headers, "Content-Encoding")
@@ -46,24 +57,41 @@ async def read_body(request: web.Request, *, max_bytes: int) -> bytes:
         raise UnsupportedMediaError(expected)
     if (request.content_length or 0) > max_bytes:
         raise TooLargeError(WHAT, max_bytes)
-    await _continue(request)
+    await invite_body(request)
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await _read_stream(request, max_bytes)
-    except TimeoutError as error:
-        raise SlowBodyError(BODY_SECONDS) from error
+        if request.content.is_eof():
+            # It came with the header, as small ones do: there is nothing to wait for.
+            rest = request.content.read_nowait()
+            return _within(max_bytes, request.get(WHOLE_BODY, b"") + rest)
+        return await _read_stream(request, max_bytes, at_pace=at_pace)
     except HttpProcessingError as error:
         raise MalformedError(WHAT, "its framing is broken") from error
 
 
-async def _read_stream(request: web.Request, max_bytes: int) -> bytes:
+def _within(max_bytes: int, body: bytes) -> bytes:
+    if len(body) > max_bytes:
+        raise TooLargeError(WHAT, max_bytes)
+    return body
+
+
+async def _read_stream(request: web.Request, max_bytes: int, *, at_pace: bool) -> bytes:
     chunks: list[bytes] = []
     read_bytes = 0
-    while chunk := await request.content.readany():
-        read_bytes += len(chunk)
-        if read_bytes > max_bytes:
-            raise TooLargeError(WHAT, max_bytes)
-        chunks.append(chunk)
+    allowed = min(PACE_SECONDS, BODY_SECONDS) if at_pace else BODY_SECONDS
+    began = asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout_at(began + allowed) as limit:
+            while chunk := await request.content.readany():
+                read_bytes += len(chunk)
+                if read_bytes > max_bytes:
+                    raise TooLargeError(WHAT, max_bytes)
+                chunks.append(chunk)
+                if at_pace:
+                    earned = PACE_SECONDS + read_bytes // PACE_BYTES
+                    allowed = min(earned, BODY_SECONDS)
+                    limit.reschedule(began + allowed)
+    except TimeoutError as error:
+        raise SlowBodyError(allowed) from error
     return b"".join(chunks)
 
 
@@ -75,7 +103,12 @@ async def expect_later(request: web.Request) -> None:
     del request
 
 
-async def _continue(request: web.Request) -> None:
+async def invite_body(request: web.Request) -> None:
+    """Tell a caller who waits for it that its body will be read.
+
+    Raises:
+        HTTPExpectationFailed: It expects something else.
+    """
     expectation = request.headers.get("Expect")
     if expectation is None or request.version != HttpVersion11:
         return

@@ -73,7 +73,6 @@ async def delete_token(call: Call[None]) -> None:
     found = await call.parts.database.write(
         lambda conn: store.delete_token(conn, token_id)
     )
-    call.bearers.forget()
     if not found:
         raise NotFoundError
 

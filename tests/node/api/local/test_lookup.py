@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 
+from hashlight_node.api.local import lookup
 from hashlight_node.matching.image import hash_image
+from hashlight_protocol import encode_timestamp
+from support.clock import START
 from support.local_api import LocalApi, Reply, names_of
 from support.pictures import PHOTOS, encoded, photo
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hashlight_node.api.local.models.lookup import ResultShown
     from hashlight_node.app import RunningNode
+    from hashlight_node.matching.judging import LookupResult
 
 MD5 = "0123456789abcdef0123456789abcdef"
 PDQ = "f8f8f0cee0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22"
@@ -190,3 +196,27 @@ async def test_what_cannot_be_hashed_is_refused_with_the_reason(
     reply = await upload(api, data)
     assert reply.status == status
     assert reply.code == (code or "image-quality-too-low")
+
+
+async def test_a_large_answer_says_what_a_small_one_says(
+    api: LocalApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.create_list()
+    await api.publish("ncii", record(("pdq", PDQ), ("md5", MD5)))
+    queries = [{"type": "pdq", "value": flip(PDQ, 1)}, {"type": "md5", "value": MD5}]
+    now = {"queries": queries}
+    then = {"queries": queries, "as_of": encode_timestamp(START)}
+    small = [(await api.post("/v1/lookup", it)).json["results"] for it in (now, then)]
+    here = threading.get_ident()
+    written: list[bool] = []
+    show = lookup.show_result
+
+    def noting(result: LookupResult) -> ResultShown:
+        written.append(threading.get_ident() == here)
+        return show(result)
+
+    monkeypatch.setattr(lookup, "_FEW_PARTS", 1)
+    monkeypatch.setattr(lookup, "show_result", noting)
+    large = [(await api.post("/v1/lookup", it)).json["results"] for it in (now, then)]
+    assert large == small
+    assert written == [False] * 4

@@ -1,16 +1,19 @@
 """Asking whether content is known."""
 
-from typing import Annotated
+from typing import Annotated, Literal, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from hashlight_node.matching.policy import Because
 from hashlight_node.model import Handling, OpinionFold
 
 from .wire import Count, HexHash, RefText, Request, Timestamp
 
 MAX_QUERIES = 1000
 MAX_DISTANCE = 31
+
+PurposeName = Literal["upload", "scan"]
 
 SignalTypeName = Annotated[
     str,
@@ -53,6 +56,20 @@ class LookupRequest(Request):
             "are not affected.",
         ),
     ] = None
+    as_of: Annotated[
+        Timestamp | None,
+        Field(
+            description="Answer from what was live then, as far as not erased since. "
+            "With it at most 10 `queries`."
+        ),
+    ] = None
+    purpose: Annotated[
+        PurposeName,
+        Field(
+            description="With `scan`, for what was stored before, matches neither "
+            "count for `flood_matches` nor enter the match log."
+        ),
+    ] = "upload"
 
 
 class ImageUpload(TypedDict):
@@ -103,6 +120,16 @@ HandlingShown = Annotated[
 ]
 
 
+Truncated = Annotated[
+    bool,
+    Field(
+        description="There may be more matches, of which the nearest are here, or more "
+        "records of one. If matches were left out, `handling` is `review` at least, "
+        "unless the allow list covers the query."
+    ),
+]
+
+
 class MatchShown(TypedDict):
     """A known signal that the query matches, with the records that assert it."""
 
@@ -111,6 +138,18 @@ class MatchShown(TypedDict):
     threshold: Annotated[int, Field(ge=0, description="Largest distance that counts.")]
     opinion: OpinionFold
     handling: HandlingShown
+    allowed: Annotated[
+        bool,
+        Field(description="This node's allow list says that it is harmless."),
+    ]
+    flooded: Annotated[
+        bool, Field(description="The signal matches far too much lately.")
+    ]
+    rule: Annotated[
+        int | None,
+        Field(ge=0, description="The policy's rule that applied, counted from 0."),
+    ]
+    because: Annotated[Because, Field(description="Why `handling` is what it is.")]
     records: list[RecordShown]
 
 
@@ -120,9 +159,16 @@ class ResultShown(TypedDict):
     query: SignalShown
     handling: HandlingShown
     matches: Annotated[list[MatchShown], Field(description="Nearest first.")]
-    truncated: Annotated[
-        bool, Field(description="There may be more matches; the nearest are here.")
-    ]
+    truncated: Truncated
+
+
+class BulkResultShown(TypedDict):
+    """What is known about one hash of many."""
+
+    index: Annotated[int, Field(ge=0, description="Of the hash in the request.")]
+    handling: HandlingShown
+    matches: Annotated[list[MatchShown], Field(description="Nearest first.")]
+    truncated: Truncated
 
 
 class ListShown(TypedDict):
@@ -132,7 +178,22 @@ class ListShown(TypedDict):
     tree_size: Count
     root_hash: HexHash
     age_seconds: Annotated[
-        int, Field(ge=0, description="Since it was last known to be complete.")
+        int,
+        Field(
+            ge=0,
+            description="Since it was last known to be complete; with `as_of`, since "
+            "it reached this state, until then.",
+        ),
+    ]
+    erased_since: NotRequired[
+        Annotated[
+            int,
+            Field(
+                ge=0,
+                description="With `as_of`: entries that were erased after this state, "
+                "of which it is not known any more what they said.",
+            ),
+        ]
     ]
 
 

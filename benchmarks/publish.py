@@ -1,39 +1,38 @@
-"""Time from a publish request on one node to a match on a peer's local API.
+"""Section `publish`: from a publish request on one node to a match on a peer.
 
 Two nodes as separate processes on loopback, SQLite, one record at a time: the clock
 starts before `POST /v1/lists/ncii/records` is sent on the owner's node and stops
 when `POST /v1/lookup` on the peer answers with a match. In the same run, and beside
 it: how long the same record takes to match on the owner's own node.
-
-    make bench
-    .venv/bin/python benchmarks/publish_to_matchable.py --records 200
 """
 
 from __future__ import annotations
 
-import argparse
 import secrets
-import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Final, cast
 
+from benchmarks.measuring import percentile
 from hashlight_node.demo.company import Company, make_company
 from hashlight_node.local_client import Json, path_of
 
-LIST = "ncii"
-LIMIT_SECONDS = 1.0
-"""What the median must stay under."""
+if TYPE_CHECKING:
+    from benchmarks.options import Options
+    from benchmarks.results import Results
 
-_PATIENCE_SECONDS = 30.0
+LIST: Final = "ncii"
+
+_RECORDS: Final = 200
+_QUICK_RECORDS: Final = 20
+_PATIENCE_SECONDS: Final = 30.0
+_STEPS: Final = ("answered", "own node", "peer")
 
 
-def main() -> int:
-    """Run the benchmark and print one table; exit code 1 over the limit."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--records", type=int, default=100)
-    records = parser.parse_args().records
+def run(options: Options, results: Results) -> None:
+    """Publish records one by one and wait until each is found."""
+    count = _QUICK_RECORDS if options.quick else _RECORDS
     with tempfile.TemporaryDirectory(prefix="hashlight-bench-") as directory:
         owner = make_company(Path(directory), "owner.example")
         peer = make_company(Path(directory), "peer.example")
@@ -41,16 +40,21 @@ def main() -> int:
             owner.start()
             peer.start()
             _connect(owner, peer)
-            times = [_one(owner, peer) for _ in range(records)]
+            times = [_one(owner, peer) for _ in range(count)]
         finally:
             peer.stop()
             owner.stop()
-    print(f"{records} records, one at a time, two nodes on loopback, SQLite")
-    _print_row("answered", [row[0] for row in times])
-    _print_row("matchable on the own node", [row[1] for row in times])
-    median = _print_row("matchable on the peer", [row[2] for row in times])
-    print(f"limit for the peer's median: {LIMIT_SECONDS * 1000:.0f} ms")
-    return 0 if median < LIMIT_SECONDS else 1
+    for position, what in enumerate(_STEPS):
+        taken = [row[position] * 1000 for row in times]
+        row = {
+            "what": what,
+            "records": count,
+            "p50_ms": percentile(taken, 50),
+            "p99_ms": percentile(taken, 99),
+            "max_ms": max(taken),
+        }
+        results.add("publish", row)
+        print(f"  {what}: p50 {row['p50_ms']:.1f} ms, p99 {row['p99_ms']:.1f} ms")
 
 
 def _connect(owner: Company, peer: Company) -> None:
@@ -86,18 +90,4 @@ def _until_matched(company: Company, signal: Json, started: float) -> float:
         if result["matches"]:
             return time.perf_counter() - started
     message = f"{company.name} does not match after {_PATIENCE_SECONDS} s"
-    raise SystemExit(message)
-
-
-def _print_row(name: str, seconds: list[float]) -> float:
-    ordered = sorted(seconds)
-    median = statistics.median(ordered)
-    p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-    figures = (median, p99, ordered[-1])
-    shown = "  ".join(f"{value * 1000:8.1f} ms" for value in figures)
-    print(f"{name:28} median, p99, max: {shown}")
-    return median
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    raise RuntimeError(message)

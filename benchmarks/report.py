@@ -1,0 +1,308 @@
+"""Turns results into tables, for a terminal and for docs/benchmarks.md.
+
+The document is written by hand around two marks; what is between them is replaced.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from benchmarks.contenders import CONTENDERS
+from benchmarks.curves import exponent, points
+from benchmarks.goals import GOALS, best_faiss
+from benchmarks.options import show_size
+from benchmarks.results import chosen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from benchmarks.results import Row
+
+BEGIN: Final = "<!-- measured: written by `make bench`; changes here are lost -->"
+END: Final = "<!-- end of what was measured -->"
+
+_ABSENT: Final = "not measured"
+_MANY: Final = 100  # figures from here on are shown without decimals
+
+
+def report(rows: Sequence[Row]) -> str:
+    """Write everything that was measured as Markdown."""
+    parts = [_machine(rows), *_goals(rows), *_index(rows)]
+    parts += [*_curves(rows), *_updates(rows), *_http(rows), *_publish(rows)]
+    parts += [*_sync(rows), *_crowding(rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def placed(document: str, measured: str) -> str:
+    """Put a report between the marks of a document.
+
+    Raises:
+        ValueError: It does not have them.
+    """
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        message = "the document does not say where measurements belong"
+        raise ValueError(message)
+    return f"{before}{BEGIN}\n\n{measured}\n{END}{after}"
+
+
+def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rule = ["---", *("---:" for _ in header[1:])]
+    return "\n".join("| " + " | ".join(it) + " |" for it in (header, rule, *lines))
+
+
+def _number(figure: float | None) -> str:
+    if figure is None:
+        return ""
+    if figure >= _MANY:
+        return f"{figure:,.0f}"
+    return f"{figure:.3g}"
+
+
+def _ratio(figure: float, other: float | None) -> float | None:
+    return figure / other if other else None
+
+
+def _machine(rows: Sequence[Row]) -> str:
+    found = chosen(rows, section="machine")
+    if not found:
+        return ""
+    row = found[-1]
+    versions = ", ".join(f"{name} {it}" for name, it in row["versions"].items())
+    commands = "; ".join(f"`{it['what']}`" for it in found)
+    return (
+        f"Measured on {row['date']}: {row['processor']}, {row['cores']} cores,"
+        f" {row['cache']} of third-level cache, {row['memory_gb']} GB of memory,"
+        f" {row['system']}, Python {row['python']}, {versions};"
+        f" index kernel: {row['kernel']}. Command: {commands}."
+    )
+
+
+def _goals(rows: Sequence[Row]) -> Iterator[str]:
+    yield "## Goals"
+    lines = []
+    for goal in GOALS:
+        figure = goal.figure(rows)
+        unit = f" {goal.unit}" if goal.unit not in {"", "x"} else goal.unit
+        wanted = f"{goal.sign} {goal.limit:,g}{unit}"
+        if figure is None:
+            lines.append((goal.text, wanted, _ABSENT, ""))
+            continue
+        verdict = "met" if goal.is_met(figure) else "**not met**"
+        lines.append((goal.text, wanted, f"{_number(figure)}{unit}", verdict))
+    yield _table(("what", "goal", "measured", ""), lines)
+
+
+def _index(rows: Sequence[Row]) -> Iterator[str]:
+    yield "## Searching in memory"
+    measured = chosen(rows, section="index")
+    for size in sorted({int(row["size"]) for row in measured}):
+        for kind in ("uniform", "clustered"):
+            some = chosen(measured, size=size, distribution=kind)
+            if some:
+                yield f"### {show_size(size)} hashes, {kind}"
+                yield _index_table(some)
+
+
+def _index_table(rows: Sequence[Row]) -> str:
+    first = rows[0]
+    best = best_faiss(rows, str(first["distribution"]), int(first["size"]))
+    header = (
+        *("", "build CPU s", "B/hash", "p50 µs", "p99 µs", "batch q/s"),
+        *("single x", "batch x", "recall", "truncated"),
+    )
+    order = list(CONTENDERS)
+    rows = sorted(rows, key=lambda row: order.index(row["contender"]))
+    return _table(header, [_index_line(row, best) for row in rows])
+
+
+def _index_line(row: Row, best: Row | None) -> list[str]:
+    faster = more = None
+    if best is not None:
+        faster = best["p50_us"] / row["p50_us"]
+        more = row["batch_per_second"] / best["batch_per_second"]
+    recall = f"{row['recall']:g}" if not row["wrong"] else f"{row['wrong']} WRONG"
+    return [
+        CONTENDERS[row["contender"]].title,
+        _number(row["build_cpu_seconds"]),
+        _number(row["bytes_a_hash"]),
+        _number(row["p50_us"]),
+        _number(row["p99_us"]),
+        _number(row["batch_per_second"]),
+        _number(faster),
+        _number(more),
+        recall,
+        f"{row['truncated']} of {row['checked']}",
+    ]
+
+
+def _curves(rows: Sequence[Row]) -> Iterator[str]:
+    of = {name: points(rows, name, "p50_us") for name in CONTENDERS}
+    known = {name: curve for name, curve in of.items() if len(curve) > 1}
+    if not known:
+        return
+    yield "## How cost grows"
+    sizes = sorted({size for curve in known.values() for size, _ in curve})
+    header = ("p50 µs, uniform", *map(show_size, sizes), "exponent")
+    lines = [
+        [
+            CONTENDERS[name].title,
+            *(_number(dict(curve).get(size)) for size in sizes),
+            f"{exponent(curve):.2f}",
+        ]
+        for name, curve in known.items()
+    ]
+    yield _table(header, lines)
+    yield "Ours, the rest of what grows or does not:"
+    figures = {
+        "memory, B/hash": "bytes_a_hash",
+        "build, CPU s": "build_cpu_seconds",
+        "addition visible, p50 µs": "add_p50_us",
+        "removal visible, p50 µs": "remove_p50_us",
+    }
+    header = ("Hashlight, C", *map(show_size, sizes), "exponent")
+    lines = []
+    for text, figure in figures.items():
+        curve = points(rows, "ours-c", figure)
+        shown = (_number(dict(curve).get(size)) for size in sizes)
+        lines.append([text, *shown, f"{exponent(curve):.2f}"])
+    yield _table(header, lines)
+
+
+def _updates(rows: Sequence[Row]) -> Iterator[str]:
+    changed = [row for row in chosen(rows, section="index") if "add_p50_us" in row]
+    if not changed:
+        return
+    yield "## Changes"
+    header = (
+        *("until a search shows it, µs", "hashes"),
+        *("added p50", "p99", "removed p50", "p99"),
+    )
+    figures = ("add_p50_us", "add_p99_us", "remove_p50_us", "remove_p99_us")
+    lines = [
+        [
+            f"{CONTENDERS[row['contender']].title}, {row['distribution']}",
+            show_size(int(row["size"])),
+            *(_number(row.get(figure)) or "anew" for figure in figures),
+        ]
+        for row in changed
+        if row["contender"] != "ours-unlimited"
+    ]
+    yield _table(header, lines)
+    lines = [_update_line(row) for row in chosen(rows, section="updates")]
+    if lines:
+        yield _table(("ours", "hashes", "measured"), lines)
+
+
+def _update_line(row: Row) -> list[str]:
+    size = show_size(int(row["size"]))
+    if row["what"] == "restart":
+        return ["ready after a restart", size, f"{row['seconds']:.2f} s"]
+    return [
+        "p99 of a search, before / during merges",
+        size,
+        f"{row['before_p99_us']:.0f} µs / {row['during_p99_us']:.0f} µs",
+    ]
+
+
+def _http(rows: Sequence[Row]) -> Iterator[str]:
+    served = [row for row in chosen(rows, section="http") if "p50_ms" in row]
+    if not served:
+        return
+    yield "## Over HTTP"
+    titles = {"ours": "Hashlight", "peer": "Flask, gunicorn, PDQIndex"}
+    header = (
+        *("", "hashes", "hashes/s and core", "x the peer's misses"),
+        *("requests/s", "p50 ms", "p99 ms"),
+    )
+    name = "hashes_per_core_second"
+    peers = {
+        row["size"]: float(row[name])
+        for row in chosen(served, contender="peer", what="miss")
+    }
+    lines = [
+        [
+            f"{titles.get(row['contender'], row['contender'])}, {row['what']}",
+            show_size(int(row["size"])),
+            _number(row[name]),
+            _number(_ratio(row[name], peers.get(row["size"]))),
+            _number(row["requests_per_second"]),
+            _number(row["p50_ms"]),
+            _number(row["p99_ms"]),
+        ]
+        for row in served
+    ]
+    yield _table(header, lines)
+    for row in chosen(rows, section="http", what="publish"):
+        yield (
+            f"The node was filled by publishing {int(row['size']):,} records:"
+            f" {_number(row['per_second'])} a second."
+        )
+
+
+def _publish(rows: Sequence[Row]) -> Iterator[str]:
+    measured = chosen(rows, section="publish")
+    if not measured:
+        return
+    yield "## Publish to matchable"
+    titles: dict[str, str] = {
+        "answered": "answered: in the log, signed, on disk",
+        "own node": "matchable on the own node",
+        "peer": "matchable on the peer",
+    }
+    figures = ("p50_ms", "p99_ms", "max_ms")
+    lines = [
+        [titles[row["what"]], *(_number(row[it]) for it in figures)] for row in measured
+    ]
+    yield _table(("ms", "p50", "p99", "max"), lines)
+
+
+def _sync(rows: Sequence[Row]) -> Iterator[str]:
+    measured = chosen(rows, section="sync", what="update")
+    if not measured:
+        return
+    yield "## Following a log"
+    header = (
+        *("records in the log", "one more: bytes", "one more: CPU ms of the peer"),
+        *("published and copied, records/s", "copied per CPU second of the peer"),
+    )
+    lines = [
+        [
+            f"{int(row['size']):,}",
+            _number(row["update_bytes"]),
+            _number(row["update_cpu_ms"]),
+            _number(row["copied_per_second"]),
+            _number(row["copied_per_cpu_second"]),
+        ]
+        for row in measured
+    ]
+    yield _table(header, lines)
+    for row in chosen(rows, section="sync", what="bootstrap"):
+        yield (
+            f"A new peer copied and verified all {int(row['size']):,} records in"
+            f" {_number(row['seconds'])} s: {_number(row['per_second'])} a second,"
+            f" {_number(row['per_cpu_second'])} per second of its CPU time."
+        )
+
+
+def _crowding(rows: Sequence[Row]) -> Iterator[str]:
+    measured = chosen(rows, section="crowding")
+    if not measured:
+        return
+    yield "## The clustered hashes"
+    header = (
+        *("share of a kind within 31 bits", "equal to our PDQ"),
+        *("drawn p50", "p90", "most", "whole pictures p50", "p90", "most"),
+    )
+    figures = ("p50", "p90", "most")
+    lines = [
+        [
+            row["what"],
+            f"{100 * row['equal_to_pdq']:.0f} %",
+            *(f"{100 * row['drawn'][it]:.1f} %" for it in figures),
+            *(f"{100 * row['photographed'][it]:.1f} %" for it in figures),
+        ]
+        for row in measured
+    ]
+    yield _table(header, lines)

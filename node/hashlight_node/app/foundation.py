@@ -1,0 +1,132 @@
+"""What every part of a node stands on: keys, store, memory, the way out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import hashlight_node
+from hashlight_node.exchange.applied import Applied
+from hashlight_node.exchange.changes import Feed
+from hashlight_node.exchange.match_log import MatchBuffer, MatchLog
+from hashlight_node.exchange.notices import Notices
+from hashlight_node.keys import load_keyring
+from hashlight_node.matching.index import kernel_name
+from hashlight_node.observability import Metrics
+from hashlight_node.peers.client import PeerClient
+from hashlight_node.peers.network import open_session
+from hashlight_node.store import allowed
+from hashlight_node.store.database import Database
+from hashlight_protocol import SPEC_VERSION
+
+from .judging import build_criteria
+from .memory import choose_memory, keep_snapshot
+
+if TYPE_CHECKING:
+    from contextlib import AsyncExitStack
+
+    from hashlight_node.config import Settings
+    from hashlight_node.exchange.snapshots import Snapshots
+    from hashlight_node.keys import Keyring
+    from hashlight_node.matching.judging import Criteria
+    from hashlight_node.matching.matcher import Matcher
+    from hashlight_node.model import Clock
+
+    from .memory import Behind
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """What every other part stands on."""
+
+    settings: Settings
+    clock: Clock
+    keyring: Keyring
+    database: Database
+    matcher: Matcher
+    criteria: Criteria
+    snapshots: Snapshots
+    feed: Feed
+    applied: Applied
+    match_log: MatchLog | None
+    client: PeerClient
+    notices: Notices
+    metrics: Metrics
+
+
+async def lay_foundation(
+    settings: Settings, clock: Clock, stack: AsyncExitStack, behind: Behind | None
+) -> Foundation:
+    """Open what has to be opened; the stack closes it again, the database last.
+
+    Raises:
+        KeyFileError: The keys cannot be used as they are.
+        StoreError: The database cannot.
+    """
+    keyring = load_keyring(settings.keys.directory, settings.node.name)
+    database = Database.open(settings.store.url)
+    memory = await choose_memory(settings, database, behind)
+    matcher = memory.matcher
+    # Closed after the database, whose last writes still change it.
+    stack.callback(matcher.close)
+    stack.push_async_callback(database.close)
+    flood_counts = None if behind is None else behind.flood_counts
+    criteria = build_criteria(settings, clock=clock, flood_counts=flood_counts)
+    await database.read(
+        lambda conn: criteria.allowed.replace(allowed.list_allowed(conn))
+    )
+    snapshots = await keep_snapshot(settings, database, memory, clock, stack)
+    feed = Feed(database, clock=clock, kept_days=settings.matching.changes_days)
+    stack.callback(feed.close)
+    session = open_session(
+        allow_loopback=settings.node.is_loopback,
+        allow_private=settings.exchange.allow_private_addresses,
+    )
+    stack.push_async_callback(session.close)
+    notices = Notices()
+    stack.callback(notices.close)
+    metrics = Metrics(version=hashlight_node.__version__, spec_version=SPEC_VERSION)
+    metrics.show_kernel(kernel_name())
+    return Foundation(
+        settings=settings,
+        clock=clock,
+        keyring=keyring,
+        database=database,
+        matcher=matcher,
+        criteria=criteria,
+        snapshots=snapshots,
+        feed=feed,
+        applied=Applied(matcher.apply, then=(snapshots.follow, feed.follow)),
+        match_log=_open_match_log(settings, database, criteria, metrics, clock, stack),
+        client=PeerClient(
+            session,
+            node_name=settings.node.name,
+            http_key_id=keyring.http_key_id,
+            http_signer=keyring.http,
+            clock=clock,
+            timeout_seconds=settings.exchange.request_timeout_seconds,
+        ),
+        notices=notices,
+        metrics=metrics,
+    )
+
+
+def _open_match_log(
+    settings: Settings,
+    database: Database,
+    criteria: Criteria,
+    metrics: Metrics,
+    clock: Clock,
+    stack: AsyncExitStack,
+) -> MatchLog | None:
+    if not settings.matching.log_matches:
+        return None
+    log = MatchLog(
+        MatchBuffer(clock=clock, on_dropped=metrics.count_unlogged),
+        database=database,
+        criteria=criteria,
+        clock=clock,
+        kept_days=settings.matching.match_log_days,
+    )
+    stack.push_async_callback(log.flush)
+    return log

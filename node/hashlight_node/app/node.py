@@ -1,0 +1,157 @@
+"""A node from its start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from hashlight_node.api.server import port_of, start_server
+from hashlight_node.config import split_address
+from hashlight_node.exchange.match_log import FLUSH_SECONDS
+from hashlight_node.jobs import Chore, JobParts, KeyRefresher, run_jobs
+
+from .foundation import lay_foundation
+from .listeners import federation_application, local_application
+from .use_cases import build_use_cases
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from hashlight_node.config import Settings
+    from hashlight_node.model import Clock
+
+    from .foundation import Foundation
+    from .memory import Behind
+    from .use_cases import UseCases
+
+_FEDERATION_SHUTDOWN_SECONDS: Final = 5
+"""Long polls end at once; a peer repeats anything else."""
+
+LOCAL_SHUTDOWN_SECONDS: Final = 10
+"""Whoever publishes should learn whether it is done. A body that has not arrived whole
+by then never will: aiohttp reads no more from connections that are to be closed."""
+
+_PRUNE_SECONDS: Final = 3600
+
+
+def system_clock() -> int:
+    """Give the time in whole Unix seconds."""
+    return int(time.time())
+
+
+@dataclass(frozen=True, slots=True)
+class RunningNode:
+    """A node that answers.
+
+    Attributes:
+        foundation: What it stands on.
+        use_cases: What it can do; tests call it directly.
+        federation_port: Where it listens for peers.
+        local_port: Where it listens for our own services; 0 if workers do.
+        jobs: Ends only with an error, or when the node is stopped.
+    """
+
+    foundation: Foundation
+    use_cases: UseCases
+    federation_port: int
+    local_port: int
+    jobs: asyncio.Task[None]
+
+
+@asynccontextmanager
+async def start_node(
+    settings: Settings, *, clock: Clock = system_clock, behind: Behind | None = None
+) -> AsyncIterator[RunningNode]:
+    """Run a node for as long as the block lasts.
+
+    At the end it stops accepting connections, releases long polls, lets requests that
+    have arrived finish, stops its jobs, and closes the database last.
+
+    Args:
+        settings: As `load_settings` gives them.
+        clock: Unix seconds.
+        behind: What it has if workers answer lookups in front of it.
+
+    Raises:
+        KeyFileError: The keys cannot be used as they are.
+        StoreError: The database cannot.
+        OSError: An address cannot be bound.
+        ExceptionGroup: A job met a mistake of ours; raised when the block ends.
+    """
+    async with AsyncExitStack() as stack:
+        foundation = await lay_foundation(settings, clock, stack, behind)
+        use_cases = build_use_cases(foundation)
+        stack.push_async_callback(use_cases.pusher.close)
+        refresher = KeyRefresher(clock)
+        federation_app = federation_application(foundation, use_cases, refresher)
+        local_app = local_application(foundation, use_cases, behind)
+        listening = asyncio.Event()
+        jobs = asyncio.create_task(
+            _run_jobs(foundation, use_cases, refresher, listening)
+        )
+        stack.push_async_callback(_stop_jobs, jobs)
+        local = await start_server(
+            local_app,
+            [behind.local] if behind else split_address(settings.local.listen),
+            shutdown_seconds=LOCAL_SHUTDOWN_SECONDS,
+            hang_up_cancels=False,
+        )
+        stack.push_async_callback(local.cleanup)
+        federation = await start_server(
+            federation_app,
+            split_address(settings.federation.listen),
+            shutdown_seconds=_FEDERATION_SHUTDOWN_SECONDS,
+            hang_up_cancels=True,
+        )
+        stack.push_async_callback(federation.cleanup)
+        # Peers answer a push by asking us, so we listen before we push.
+        listening.set()
+        local_port = 0 if behind else port_of(local)
+        yield RunningNode(foundation, use_cases, port_of(federation), local_port, jobs)
+
+
+async def _run_jobs(
+    foundation: Foundation,
+    use_cases: UseCases,
+    refresher: KeyRefresher,
+    listening: asyncio.Event,
+) -> None:
+    parts = JobParts(
+        database=foundation.database,
+        notices=foundation.notices,
+        publisher=use_cases.publisher,
+        pusher=use_cases.pusher,
+        follower=use_cases.follower,
+        peering=use_cases.peering,
+        key_refresher=refresher,
+        metrics=foundation.metrics,
+        clock=foundation.clock,
+    )
+    exchange = foundation.settings.exchange
+    await listening.wait()
+    await run_jobs(
+        parts,
+        sweep_seconds=exchange.sweep_seconds,
+        heartbeat_seconds=exchange.heartbeat_seconds,
+        chores=_chores(foundation),
+    )
+
+
+def _chores(on: Foundation) -> list[Chore]:
+    chores = [Chore("prune-changes", _PRUNE_SECONDS, on.feed.prune)]
+    seconds = on.settings.matching.snapshot_seconds
+    if seconds:
+        chores.append(Chore("snapshot", seconds, on.snapshots.save))
+    if on.match_log is not None:
+        chores.append(Chore("match-log", FLUSH_SECONDS, on.match_log.flush))
+        chores.append(Chore("prune-matches", _PRUNE_SECONDS, on.match_log.prune))
+    return chores
+
+
+async def _stop_jobs(jobs: asyncio.Task[None]) -> None:
+    jobs.cancel()
+    with suppress(asyncio.CancelledError):
+        await jobs

@@ -1,0 +1,69 @@
+"""Following the store in a process that only reads it.
+
+The node tells its own matcher of every commit. Nobody tells another process, so it
+asks: whenever something was committed, the feed of changes says which signals to look
+at again, and the allow list is read anew if it is another. Both are read in the
+transaction that gives the lists' state, before anything is searched.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from hashlight_node.store import allowed, changes
+
+if TYPE_CHECKING:
+    from hashlight_node.matching.allowing import AllowList
+    from hashlight_node.matching.matcher import Matcher
+    from hashlight_node.store.database import Connection
+
+_PAGE: Final = 10_000
+"""Changes read at a time."""
+
+
+class FeedLostError(Exception):
+    """Changes that memory does not know of are no longer in the store's feed.
+
+    Attributes:
+        seq: Number of the last one that it knows.
+    """
+
+    def __init__(self, seq: int) -> None:
+        super().__init__(f"what changed after change {seq} was pruned")
+        self.seq = seq
+
+
+class CatchUp:
+    """Keeps memory as of the last commit that was looked at; see `live.Feed`.
+
+    Args:
+        matcher: As it was at the change `seq`.
+        seq: Number of the last change that it knows.
+        allow_list: Filled by the first `follow`.
+    """
+
+    def __init__(self, matcher: Matcher, seq: int, allow_list: AllowList) -> None:
+        self._matcher = matcher
+        self._seq = seq
+        self._allow_list = allow_list
+        self._allowed_version: tuple[int, int] | None = None
+
+    def follow(self, connection: Connection) -> None:
+        """Apply everything that changed since the last time.
+
+        Raises:
+            FeedLostError: Changes that we do not know were pruned: only a new start
+                from the store helps.
+        """
+        if not changes.can_resume(connection, self._seq):
+            raise FeedLostError(self._seq)
+        while rows := changes.changes_after(connection, self._seq, _PAGE):
+            changed = [change for _, change in rows]
+            # What was erased has no type and no value any more, and is dead.
+            self._matcher.forget([it.signal_id for it in changed if not it.type])
+            self._matcher.apply([it for it in changed if it.type])
+            self._seq = rows[-1][0]
+        version = allowed.version(connection)
+        if version != self._allowed_version:
+            self._allow_list.replace(allowed.list_allowed(connection))
+            self._allowed_version = version

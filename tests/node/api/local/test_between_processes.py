@@ -1,0 +1,274 @@
+"""What workers and the node say to each other, and what happens if one is away."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+
+from hashlight_node.api import build_application
+from hashlight_node.api.errors import NodeUnavailableError, TokenMissingError
+from hashlight_node.api.local import forwarding
+from hashlight_node.api.local.counts import collect_counts
+from hashlight_node.api.local.forwarding import CALLER, open_forwarder
+from hashlight_node.api.local.match_events import MatchSender, accept_match_events
+from hashlight_node.api.local.parts import BEARERS
+from hashlight_node.api.local.reading import expect_later
+from hashlight_node.exchange import match_log
+from hashlight_node.exchange.match_log import MAX_EVENT_BYTES, MatchBuffer
+from hashlight_node.observability import Metrics
+from hashlight_node.store.matches import MatchEvent
+from hashlight_protocol import MalformedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aiohttp.typedefs import Handler
+
+EVENTS = [MatchEvent(number, "review", "{}") for number in range(1200)]
+
+
+class Log:
+    """As much of a match log as is told of events."""
+
+    def __init__(self) -> None:
+        self.buffer = buffer()
+
+
+def buffer() -> MatchBuffer:
+    return MatchBuffer(clock=lambda: 1, on_dropped=lambda _: None)
+
+
+async def listen(app: web.Application, path: Path) -> web.AppRunner:
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.UnixSite(runner, str(path)).start()
+    return runner
+
+
+async def test_events_wait_until_the_node_takes_them(tmp_path: Path) -> None:
+    waiting, log = buffer(), Log()
+    waiting.add_events(EVENTS)
+    async with open_forwarder(tmp_path / "node", most=9) as forwarder:
+        sender = MatchSender(waiting, forwarder.session)
+        await sender.flush()
+        assert len(waiting) == len(EVENTS)
+        app = web.Application()
+        accept_match_events(app, log)  # type: ignore[arg-type]
+        runner = await listen(app, tmp_path / "node")
+        await sender.flush()
+        assert len(waiting) == 0
+        assert sorted(log.buffer.take(9999, 1 << 30)) == EVENTS
+        async with forwarder.session.post(
+            "http://node/internal/matches", json=[], headers={CALLER: "127.0.0.1"}
+        ) as answer:
+            assert answer.status == 500  # The frame, which words it, is not here.
+        await runner.cleanup()
+
+
+def counting(dropped: list[int]) -> MatchBuffer:
+    return MatchBuffer(clock=lambda: 1, on_dropped=dropped.append)
+
+
+async def test_large_events_are_sent_in_small_batches(tmp_path: Path) -> None:
+    dropped: list[int] = []
+    waiting, log = counting(dropped), Log()
+    large = MatchEvent(1, "block", '"' * 85_000)
+    waiting.add_events([large] * 60)
+    waiting.add_events([large._replace(event="x" * (MAX_EVENT_BYTES + 1))])
+    assert dropped == [1]
+    app = web.Application(client_max_size=1 << 30)
+    accept_match_events(app, log)  # type: ignore[arg-type]
+    runner = await listen(app, tmp_path / "node")
+    async with open_forwarder(tmp_path / "node", most=9) as forwarder:
+        await MatchSender(waiting, forwarder.session).flush()
+    assert len(waiting) == 0
+    assert log.buffer.take(9999, 1 << 30) == [large] * 60
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("status", "left", "lost"), [(413, 0, 1200), (429, 1200, 0), (500, 1200, 0)]
+)
+async def test_events_that_are_refused_for_good_are_dropped_and_counted(
+    tmp_path: Path, status: int, left: int, lost: int
+) -> None:
+    dropped: list[int] = []
+    waiting = counting(dropped)
+    waiting.add_events(EVENTS)
+    app = web.Application()
+
+    async def refuse(_: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    app.router.add_post("/internal/matches", refuse)
+    runner = await listen(app, tmp_path / "node")
+    async with open_forwarder(tmp_path / "node", most=9) as forwarder:
+        await MatchSender(waiting, forwarder.session).flush()
+    assert (len(waiting), sum(dropped)) == (left, lost)
+    await runner.cleanup()
+
+
+async def test_events_on_their_way_are_neither_lost_nor_sent_twice(
+    tmp_path: Path,
+) -> None:
+    waiting, log = buffer(), Log()
+    waiting.add_events(EVENTS)
+    app = web.Application()
+    came, go_on = asyncio.Event(), asyncio.Event()
+
+    @web.middleware
+    async def slowly(request: web.Request, handler: Handler) -> web.StreamResponse:
+        came.set()
+        await go_on.wait()
+        return await handler(request)
+
+    app.middlewares.append(slowly)
+    accept_match_events(app, log)  # type: ignore[arg-type]
+    runner = await listen(app, tmp_path / "node")
+    async with open_forwarder(tmp_path / "node", most=9) as forwarder:
+        sender = MatchSender(waiting, forwarder.session)
+        sending = asyncio.create_task(sender.run())
+        await came.wait()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        go_on.set()
+        await sender.flush()
+    assert sorted(log.buffer.take(9999, 1 << 30)) == EVENTS
+    await runner.cleanup()
+
+
+def test_the_queue_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(match_log, "MAX_WAITING_BYTES", 100)
+    dropped: list[int] = []
+    waiting = counting(dropped)
+    event = MatchEvent(1, "block", "x" * 40)
+    waiting.add_events([event] * 3)
+    assert (len(waiting), dropped) == (2, [1])
+    assert waiting.take(9, 50) == [event]
+    waiting.add_events([event])
+    assert (len(waiting), dropped) == (2, [1])
+
+
+async def test_a_body_of_a_stranger_is_neither_invited_nor_read(tmp_path: Path) -> None:
+    class Nobody:
+        async def authenticate(self, _: object) -> None:
+            raise TokenMissingError
+
+    asked: list[str] = []
+
+    async def note(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response()
+
+    node_app = web.Application()
+    node_app.router.add_route("*", "/{path:.*}", note)
+    node = await listen(node_app, tmp_path / "node")
+    app = build_application(
+        "local",
+        metrics=Metrics(version="1", spec_version="1"),
+        request_bytes=1 << 20,
+        log_requests=False,
+    )
+    app[BEARERS] = Nobody()  # type: ignore[misc]
+    async with open_forwarder(tmp_path / "node", most=9) as forwarder:
+        app.router.add_route(
+            "*", "/{path:.*}", forwarder.forward, expect_handler=expect_later
+        )
+        worker = await listen(app, tmp_path / "worker")
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "worker"))
+        writer.write(
+            b"POST /v1/lists HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+            b"Expect: 100-continue\r\n\r\n"
+        )
+        assert (await reader.readline()).startswith(b"HTTP/1.1 401 ")
+        writer.close()
+        await writer.wait_closed()
+        await worker.cleanup()
+    assert asked == []
+    await node.cleanup()
+
+
+@pytest.mark.parametrize(("path", "most"), [("/v1/changes", 2), ("/v1/export", 4)])
+async def test_a_worker_passes_on_no_more_than_its_share(
+    tmp_path: Path, path: str, most: int
+) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"begun")
+        await ended.wait()
+        return response
+
+    ended = asyncio.Event()
+    node_app = web.Application()
+    node_app.router.add_get(path, answer)
+    node = await listen(node_app, tmp_path / "node")
+    app = build_application(
+        "local",
+        metrics=Metrics(version="1", spec_version="1"),
+        request_bytes=1 << 20,
+        log_requests=False,
+    )
+    connector = aiohttp.UnixConnector(str(tmp_path / "worker"))
+    async with (
+        open_forwarder(tmp_path / "node", most=4) as forwarder,
+        aiohttp.ClientSession("http://worker", connector=connector) as session,
+    ):
+        app.router.add_get(path, forwarder.forward)
+        worker = await listen(app, tmp_path / "worker")
+        taken = [await session.get(path) for _ in range(most)]
+        assert {it.status for it in taken} == {200}
+        async with session.get(path) as refused:
+            assert refused.status == 429
+            assert int(refused.headers["Retry-After"]) > 0
+        ended.set()
+        for one in taken:
+            await one.read()
+        async with session.get(path) as again:
+            assert again.status == 200
+        await worker.cleanup()
+    await node.cleanup()
+
+
+async def test_a_node_that_hangs_does_not_hang_its_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarding, "SILENT_SECONDS", 0.2)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "node"))
+        listening.listen()
+        async with open_forwarder(tmp_path / "node", most=9) as forwarder:
+            with pytest.raises(NodeUnavailableError):
+                await forwarder.forward(make_mocked_request("GET", "/v1/status"))
+
+
+async def test_a_worker_that_does_not_answer_is_left_out(tmp_path: Path) -> None:
+    app = web.Application()
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=b"counts")
+
+    app.router.add_get("/metrics", answer)
+    runner = await listen(app, tmp_path / "1")
+    counters = {"1": tmp_path / "1", "2": tmp_path / "2"}
+    assert await collect_counts(counters) == {"1": b"counts"}
+    assert await collect_counts({}) == {}
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize("target", ["*", "http://elsewhere.example/"])
+async def test_a_target_that_is_no_path_is_not_passed_on(
+    tmp_path: Path, target: str
+) -> None:
+    async with open_forwarder(tmp_path / "node", most=9) as forwarder:
+        with pytest.raises(MalformedError):
+            await forwarder.forward(make_mocked_request("GET", target))
+        with pytest.raises(NodeUnavailableError):
+            await forwarder.forward(make_mocked_request("GET", "/v1/status"))
