@@ -80,8 +80,10 @@ def _curves(plt: Any, rows: Sequence[Row]) -> Any:  # noqa: ANN401  matplotlib's
     if len(followed) > 1:
         label = f"Hashlight, n^{exponent(followed):.2f}"
         _line(axes.flat[3], followed, _COLOURS["ours-c"], label)
-    title = "bytes between two nodes for one more record"
-    _finish(axes.flat[3], "records in the log", title)
+        title = "bytes between two nodes for one more record"
+        _finish(axes.flat[3], "records in the log", title)
+    else:
+        axes.flat[3].set_axis_off()
     figure.tight_layout()
     return None if is_empty else figure
 
@@ -118,9 +120,8 @@ def _dots(
         where = {"xytext": (7, -3), "textcoords": "offset points"}
         axis.annotate(f"{rate:,.0f}", (rate, name), **where)
     axis.set_xscale("log")
-    axis.set_xlim(min(rates) / 2, max(rates) * 4)
     axis.grid(visible=True, axis="y", alpha=0.4)
-    axis.margins(y=0.15)
+    axis.margins(x=0.25, y=0.15)  # not limits: the sizes of a column share theirs
 
 
 def _rates(plt: Any, rows: Sequence[Row]) -> Any:  # noqa: ANN401  matplotlib's

@@ -367,6 +367,7 @@ def test_folding_what_stands_is_folding_everything(conn: Connection, seed: int) 
                 records.opinions_about(conn, refs),
                 records.standing_opinions(conn, refs, [kind]),
                 records.standing_opinions(conn, refs, ["pdq", "md5", "sha1"]),
+                records.standing_opinions(conn, refs, [kind, "netclean"]),
             )
         }
         assert len(folds) == 1
