@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import and_, or_, select, tuple_
 
-from hashlight_node.model import LogState, RecordEvidence, RecordState, Role
+from hashlight_node.model import RecordEvidence, RecordState
 from hashlight_node.store import tables
-from hashlight_node.store.meanings import shown
-from hashlight_protocol import Ref, Signal
+from hashlight_node.store.signals import LISTS_THAT_COUNT, evidence_of_row
+from hashlight_protocol import Signal
 
 if TYPE_CHECKING:
     from typing import Any
@@ -61,8 +61,7 @@ _ROWS: Final = (
     .join(_contents, _contents.c.content_id == _records.c.content_id)
     .where(
         _records.c.state == RecordState.LIVE.value,
-        # As lookups have it: of a list that is followed no more nothing is told.
-        or_(_logs.c.role == Role.OWN.value, _logs.c.state != LogState.FROZEN.value),
+        LISTS_THAT_COUNT,
     )
     .order_by(*_ORDER)
 )
@@ -129,17 +128,5 @@ def page_live_records(
 
 
 def _exported(row: Row[*tuple[Any, ...]]) -> Exported:
-    labels, source, review, created_at = shown(row.evidence)
-    record = RecordEvidence(
-        record_id=row.record_id,
-        ref=Ref(row.origin, row.leaf_index),
-        list_name=row.list_name,
-        origin_node=row.node,
-        tree_size=row.checkpoint_size,
-        labels=labels,
-        source=source,
-        review=review,
-        created_at=created_at,
-        quality=row.quality,
-    )
+    record = evidence_of_row(row, tree_size=row.checkpoint_size)
     return Exported(Signal(row.type, row.value), record, row.expires_at)

@@ -28,15 +28,15 @@ from hashlight_node.model import (
     signal_digest,
 )
 from hashlight_node.store import tables
-from hashlight_node.store.meanings import shown
-from hashlight_node.store.signals import SignalEvidence
+from hashlight_node.store.records import opinion_of_row
+from hashlight_node.store.signals import SignalEvidence, evidence_of_row
 from hashlight_node.store.statements import chunks
 from hashlight_protocol import Ref, Signal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import ColumnElement, Connection, Row, Select
+    from sqlalchemy import ColumnElement, Connection, Select
 
 _signals = tables.signals
 _values = tables.signal_values
@@ -175,7 +175,8 @@ class PastEvidence:
                 of_log = self._of_logs.setdefault(row.log_id, [])
                 # One more than can be shown, to know that there is more.
                 if len(of_log) <= MAX_RECORDS_SHOWN:
-                    of_log.append(_evidence_of(row, self._sizes))
+                    size = self._sizes.get(row.log_id, 0)
+                    of_log.append(evidence_of_row(row, tree_size=size))
             is_full = len(self._of_logs.get(last[0], ())) > MAX_RECORDS_SHOWN
             self._after = (last[0] + 1, 0) if is_full else last
         if len(pairs) < limit:
@@ -232,7 +233,7 @@ def opinions_at(
             .where(_opinions.c.ref_index.in_(part), _was_live(at))
         )
         found += [
-            (row.record_id, _opinion_of(row))
+            (row.record_id, opinion_of_row(row))
             for row in connection.execute(query)
             if (row.ref_origin, row.ref_index) in wanted
         ]
@@ -287,31 +288,4 @@ def _rows_at(at: int, *which: ColumnElement[bool]) -> Select[Any]:
         .join(_contents, _contents.c.content_id == _records.c.content_id)
         .where(*which, _was_live(at))
         .order_by(*_PAIR)
-    )
-
-
-def _evidence_of(row: Row[Any], sizes: Mapping[int, int]) -> RecordEvidence:
-    labels, source, review, created_at = shown(row.evidence)
-    return RecordEvidence(
-        record_id=row.record_id,
-        ref=Ref(row.origin, row.leaf_index),
-        list_name=row.list_name,
-        origin_node=row.node,
-        tree_size=sizes.get(row.log_id, 0),
-        labels=labels,
-        source=source,
-        review=review,
-        created_at=created_at,
-        quality=row.quality,
-    )
-
-
-def _opinion_of(row: Row[Any]) -> StoredOpinion:
-    return StoredOpinion(
-        node=row.node,
-        ref=Ref(row.origin, row.leaf_index),
-        about=Ref(row.ref_origin, row.ref_index),
-        signal_type=row.signal_type,
-        stance=row.stance,
-        reason=row.reason,
     )

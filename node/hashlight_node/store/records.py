@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "apply_entries",
     "fill_bodies",
+    "opinion_of_row",
     "opinions_about",
     "page_records",
     "read_bodies",
@@ -169,7 +170,7 @@ def opinions_about(connection: Connection, refs: Sequence[Ref]) -> list[StoredOp
         if (row.ref_origin, row.ref_index) in wanted
     ]
     rows.sort(key=lambda row: row.record_id)
-    return list(map(_opinion_of, rows))
+    return list(map(opinion_of_row, rows))
 
 
 def standing_opinions(
@@ -200,7 +201,7 @@ def standing_opinions(
     rows = rows_where_in(
         connection, _SELECT_OPINIONS, _opinions.c.record_id, sorted(newest)
     )
-    return list(map(_opinion_of, sorted(rows, key=lambda row: row.record_id)))
+    return list(map(opinion_of_row, sorted(rows, key=lambda row: row.record_id)))
 
 
 def _standing(
@@ -329,7 +330,8 @@ def _reason_of(number: int | None) -> Reason | None:
     return Reason(number) if number in set(Reason) else Reason.UNSPECIFIED
 
 
-def _opinion_of(row: Row[Any]) -> StoredOpinion:
+def opinion_of_row(row: Row[Any]) -> StoredOpinion:
+    """Read an opinion from its row, with the node, origin and leaf of its record."""
     return StoredOpinion(
         node=row.node,
         ref=Ref(row.origin, row.leaf_index),

@@ -58,10 +58,10 @@ _SELECT: Final = select(
     _signals.c.signal_id, _signals.c.type, _values.c.value, _signals.c.live_count
 ).join(_values, _values.c.signal_id == _signals.c.signal_id)
 
-# Of a list that is followed no more, withdrawals do not arrive any more.
-_COUNTS: Final = or_(
+LISTS_THAT_COUNT: Final = or_(
     _logs.c.role == Role.OWN.value, _logs.c.state != LogState.FROZEN.value
 )
+"""Of a list that is followed no more, withdrawals do not arrive any more."""
 
 _COUNT: Final = select(_signals.c.signal_id, _signals.c.live_count)
 
@@ -85,7 +85,7 @@ _EVIDENCE: Final = (
     )
     .join(_logs, _logs.c.log_id == _records.c.log_id)
     .join(_contents, _contents.c.content_id == _records.c.content_id)
-    .where(_records.c.state == RecordState.LIVE.value, _COUNTS)
+    .where(_records.c.state == RecordState.LIVE.value, LISTS_THAT_COUNT)
 )
 # The logs that say something of signals, each found from the one before, in as many
 # steps as there are logs: a flood in one of them is passed over.
@@ -140,7 +140,7 @@ _OLDEST_OF_EACH: Final[Select[*tuple[Any, ...]]] = (
     )
     .join(_records, _records.c.record_id == _record_signals.c.record_id)
     .join(_contents, _contents.c.content_id == _records.c.content_id)
-    .where(_COUNTS)
+    .where(LISTS_THAT_COUNT)
 )
 
 Claim = tuple[int, str, str, int | None, bool]
@@ -324,7 +324,9 @@ def evidence_of(
     evidence: dict[int, list[RecordEvidence]] = {}
     for row in sorted(rows, key=lambda it: it.record_id):
         if row.expires_at is None or row.expires_at > now:
-            evidence.setdefault(row.signal_id, []).append(_evidence_of(row))
+            evidence.setdefault(row.signal_id, []).append(
+                evidence_of_row(row, tree_size=row.checkpoint_size)
+            )
     return SignalEvidence(evidence, frozenset(cut))
 
 
@@ -406,14 +408,21 @@ def _asserted_by(record_ids: Sequence[int]) -> Select[Any]:
     )
 
 
-def _evidence_of(row: Row[Any]) -> RecordEvidence:
+def evidence_of_row(row: Row[Any], *, tree_size: int) -> RecordEvidence:
+    """Read what is shown of a record from a row of it, its list and its content.
+
+    Args:
+        row: `record_id`, `leaf_index`, `origin`, `node`, `list_name`, `quality` and
+            `evidence`.
+        tree_size: Size of its log at the moment that is asked about.
+    """
     labels, source, review, created_at = shown(row.evidence)
     return RecordEvidence(
         record_id=row.record_id,
         ref=Ref(row.origin, row.leaf_index),
         list_name=row.list_name,
         origin_node=row.node,
-        tree_size=row.checkpoint_size,
+        tree_size=tree_size,
         labels=labels,
         source=source,
         review=review,
