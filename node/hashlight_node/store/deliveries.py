@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, exists, func, or_, select
 
 from hashlight_node.model import Acknowledgement, Delivery, Evidence
 from hashlight_node.store import tables
@@ -139,7 +139,7 @@ def save_delivery(
     cosigned_at: int,
     note: bytes,
 ) -> None:
-    """Note a peer's witness cosignature over our log; only the newest is kept."""
+    """Keep a peer's witness cosignature over our log; every one is kept."""
     statement = upsert(connection, _deliveries).values(
         log_id=log_id,
         peer_id=peer_id,
@@ -147,29 +147,12 @@ def save_delivery(
         cosigned_at=cosigned_at,
         note=note,
     )
-    new = statement.excluded
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[_deliveries.c.log_id, _deliveries.c.peer_id],
-            set_={
-                "tree_size": new.tree_size,
-                "cosigned_at": new.cosigned_at,
-                "note": new.note,
-            },
-            # Pushes overlap, so an older answer may come later.
-            where=or_(
-                _deliveries.c.tree_size < new.tree_size,
-                and_(
-                    _deliveries.c.tree_size == new.tree_size,
-                    _deliveries.c.cosigned_at <= new.cosigned_at,
-                ),
-            ),
-        )
-    )
+    connection.execute(statement.on_conflict_do_nothing())
 
 
 def list_deliveries(connection: Connection, log_id: int | None) -> list[Delivery]:
-    """List which peer has seen which size, of one log of ours or all."""
+    """List which peer has seen which size last, of one log of ours or all."""
+    later = _deliveries.alias()
     query = (
         select(
             _logs.c.origin,
@@ -179,6 +162,20 @@ def list_deliveries(connection: Connection, log_id: int | None) -> list[Delivery
         )
         .join(_logs, _logs.c.log_id == _deliveries.c.log_id)
         .join(_peers, _peers.c.peer_id == _deliveries.c.peer_id)
+        .where(
+            ~exists().where(
+                later.c.log_id == _deliveries.c.log_id,
+                later.c.peer_id == _deliveries.c.peer_id,
+                # Pushes overlap, so an older answer may come later.
+                or_(
+                    later.c.tree_size > _deliveries.c.tree_size,
+                    and_(
+                        later.c.tree_size == _deliveries.c.tree_size,
+                        later.c.cosigned_at > _deliveries.c.cosigned_at,
+                    ),
+                ),
+            )
+        )
         .order_by(_logs.c.origin, _peers.c.name)
     )
     if log_id is not None:
@@ -188,7 +185,7 @@ def list_deliveries(connection: Connection, log_id: int | None) -> list[Delivery
 
 def delivered_size(connection: Connection, log_id: int, peer_id: int) -> int:
     """Tell up to which size a peer has seen our log, 0 if it has not."""
-    query = select(_deliveries.c.tree_size).where(
+    query = select(func.max(_deliveries.c.tree_size)).where(
         _deliveries.c.log_id == log_id, _deliveries.c.peer_id == peer_id
     )
     size: int | None = connection.execute(query).scalar()

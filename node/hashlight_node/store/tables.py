@@ -26,9 +26,10 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
 )
 
-SCHEMA_REVISION: Final = "0003"
+SCHEMA_REVISION: Final = "0004"
 """Newest migration. A constant, so that a node does not load alembic to start."""
 
 metadata: Final = MetaData(
@@ -113,6 +114,15 @@ records: Final = Table(
     Column("withdrawn_by", BigInteger),
     Column("withdrawn_at", BigInteger),
     UniqueConstraint("log_id", "leaf_index"),
+)
+
+# Bodies that we may get later; in a list that is granted whole there are none.
+Index(
+    "ix_records_withheld",
+    records.c.log_id,
+    records.c.leaf_index,
+    sqlite_where=records.c.status == literal_column("2"),
+    postgresql_where=records.c.status == literal_column("2"),
 )
 
 # Few records replace another, so the index holds only those.
@@ -221,6 +231,8 @@ peers: Final = Table(
     Column("state", Text, nullable=False),
     Column("added_at", BigInteger, nullable=False),
     Column("contacted_at", BigInteger),
+    # 0 for a node that cannot be dialled: it asks us, or others bring its lists.
+    Column("is_dialable", SmallInteger, nullable=False, server_default="1"),
 )
 
 grants: Final = Table(
@@ -230,7 +242,24 @@ grants: Final = Table(
     Column("peer_id", _Key, ForeignKey("peers.peer_id"), nullable=False),
     Column("list_name", Text, nullable=False, index=True),
     Column("granted_at", BigInteger, nullable=False),
+    # JSON as in SPEC.md#scopes; null for the whole list.
+    Column("scope", Text),
+    # Whether the peer may pass on the records that say so themselves.
+    Column("may_relay", SmallInteger, nullable=False, server_default="0"),
     UniqueConstraint("peer_id", "list_name"),
+)
+
+# What peers may fetch here of lists that we copy: the owner's permission to relay, and
+# that of each record, are asked for beside it.
+relay_grants: Final = Table(
+    "relay_grants",
+    metadata,
+    Column("relay_grant_id", _Key, primary_key=True),
+    Column("peer_id", _Key, ForeignKey("peers.peer_id"), nullable=False),
+    Column("node", Text, nullable=False),
+    Column("list_name", Text, nullable=False),
+    Column("granted_at", BigInteger, nullable=False),
+    UniqueConstraint("peer_id", "node", "list_name"),
 )
 
 grant_versions: Final = Table(
@@ -250,6 +279,14 @@ follows: Final = Table(
     Column("followed_at", BigInteger, nullable=False),
     Column("synced_at", BigInteger),
     Column("error", Text),
+    # Name of the peer that relays the list; null if its owner is asked.
+    Column("via", Text),
+    # What the owner lets us have, as it said last: a scope in JSON, null for the
+    # whole list; whether we may relay it; the version of our rights up to which bodies
+    # that were withheld have been asked for again.
+    Column("scope", Text),
+    Column("may_relay", SmallInteger, nullable=False, server_default="0"),
+    Column("grants_version", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("peer_id", "list_name"),
 )
 
@@ -265,13 +302,14 @@ witnessed: Final = Table(
     Column("seen_at", BigInteger, nullable=False),
 )
 
+# Every answer of a peer to a push: its cosignature, which says what it saw and when.
 deliveries: Final = Table(
     "deliveries",
     metadata,
     Column("log_id", _Key, ForeignKey("logs.log_id"), primary_key=True),
     Column("peer_id", _Key, ForeignKey("peers.peer_id"), primary_key=True),
-    Column("tree_size", BigInteger, nullable=False),
-    Column("cosigned_at", BigInteger, nullable=False),
+    Column("tree_size", BigInteger, primary_key=True),
+    Column("cosigned_at", BigInteger, primary_key=True),
     Column("note", LargeBinary, nullable=False),
 )
 
@@ -283,6 +321,45 @@ acknowledgements: Final = Table(
     Column("tree_size", BigInteger, primary_key=True),
     Column("acknowledged_at", BigInteger, nullable=False),
     Column("note", LargeBinary, nullable=False),
+)
+
+# Acknowledgements of nodes that got a list of ours from a relay; they are strangers, so
+# what says whose key it is stays beside the cosignature.
+relayed_acknowledgements: Final = Table(
+    "relayed_acknowledgements",
+    metadata,
+    Column("log_id", _Key, ForeignKey("logs.log_id"), primary_key=True),
+    Column("node", Text, primary_key=True),
+    Column("tree_size", BigInteger, primary_key=True),
+    Column("via_peer_id", _Key, ForeignKey("peers.peer_id"), nullable=False),
+    Column("acknowledged_at", BigInteger, nullable=False),
+    Column("note", LargeBinary, nullable=False),
+    Column("identity_vkey", Text, nullable=False),
+    Column("descriptor", LargeBinary, nullable=False),
+)
+
+# Logs that were shown to have two histories, by evidence that anybody can check.
+forks: Final = Table(
+    "forks",
+    metadata,
+    Column("origin", Text, primary_key=True),
+    Column("evidence", LargeBinary, nullable=False),
+    Column("found_at", BigInteger, nullable=False),
+)
+
+# What our services met and have not yet published: summed up, so that a record is made
+# once in a while and not for every match.
+pending_sightings: Final = Table(
+    "pending_sightings",
+    metadata,
+    Column("ref_origin", Text, primary_key=True),
+    Column("ref_index", BigInteger, primary_key=True),
+    # Empty if the sighting is about no signal in particular.
+    Column("signal_type", Text, primary_key=True),
+    Column("outcome", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("first_at", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
 )
 
 evidence: Final = Table(
