@@ -136,6 +136,7 @@ from hashlight_protocol.grants import (
     parse_grants,
     parse_scope,
     withhold,
+    withhold_unshared,
 )
 from hashlight_protocol.ijson import (
     MAX_SAFE_INTEGER,
@@ -523,4 +524,5 @@ __all__ = [
     "verify_successor",
     "verify_supported",
     "withhold",
+    "withhold_unshared",
 ]

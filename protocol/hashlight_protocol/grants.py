@@ -34,6 +34,7 @@ _SCOPE = "scope"
 _GRANTS = "grants"
 _CRITERIA = frozenset({"labels", "signals", "about"})
 _ANY = "*"
+_SHARED = "peers"
 # A scheme and a value of it; a value may end in, or be nothing but, a star.
 _PATTERN = re.compile(
     rf"{TOKEN.pattern.pattern}:(?:[A-Za-z0-9][A-Za-z0-9_:/-]{{0,63}}\*?|\*)"
@@ -198,6 +199,30 @@ def withhold(bodies: Sequence[Body], scope: GrantScope) -> tuple[Body, ...]:
         else body
         for body in bodies
     )
+
+
+def withhold_unshared(bodies: Sequence[Body]) -> tuple[Body, ...]:
+    """Withhold what may not be relayed: whatever does not say `peers` itself.
+
+    Args:
+        bodies: A body bundle.
+
+    Returns:
+        As many bodies; those that are there and are not shared are withheld.
+
+    Source: SPEC.md#mirroring.
+    """
+    return tuple(
+        Body(BodyStatus.WITHHELD)
+        if body.status == BodyStatus.PRESENT and not _is_shared(body.body)
+        else body
+        for body in bodies
+    )
+
+
+def _is_shared(body: bytes) -> bool:
+    record = _record_or_none(body)
+    return isinstance(record, Indicator) and record.share == _SHARED
 
 
 def _record_or_none(body: bytes) -> Record | None:

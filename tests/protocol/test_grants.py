@@ -38,6 +38,7 @@ from hashlight_protocol import (
     parse_record,
     parse_scope,
     withhold,
+    withhold_unshared,
 )
 from support.example_log import LIST_ID, NODE, ORIGIN
 from support.vectors import Case, cases
@@ -206,6 +207,25 @@ def test_withholding_leaves_everything_but_bodies_as_it_is() -> None:
         *(none, withheld, withheld, withheld, withheld, withheld, erased),
     )
     assert {later.status, bad.status} == {BodyStatus.PRESENT}
+
+
+def test_only_what_says_that_it_is_shared_may_be_relayed() -> None:
+    shared = Body(
+        BodyStatus.PRESENT, bytes(16), encode_record(replace(INDICATOR, share="peers"))
+    )
+    others = [
+        Body(
+            BodyStatus.PRESENT, bytes(16), encode_record(replace(INDICATOR, share=word))
+        )
+        for word in ("none", "everybody")
+    ]
+    kept = withhold_unshared([*BODIES, *others, shared])
+    assert [body.status for body in kept if body.body] == [BodyStatus.PRESENT]
+    assert kept[-1] == shared
+    assert [body.status for body in kept[: len(BODIES)]] == [
+        BodyStatus.WITHHELD if body.status == BodyStatus.PRESENT else body.status
+        for body in BODIES
+    ]
 
 
 @given(scope=SCOPES, data=st.data())

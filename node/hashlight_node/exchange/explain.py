@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
+from hashlight_node.exchange.disclosure import Insider
 from hashlight_node.exchange.errors import ExchangeError
 from hashlight_node.exchange.match_log import describe_policy
 from hashlight_node.exchange.receipts import build_receipt, stored_hashes
@@ -209,7 +210,7 @@ def _prove_one(conn: Connection, ref: Ref, size: int | None) -> ProvenRecord:
         return ProvenRecord(ref, None, None, None, None, "unknown-record")
     receipt, problem = None, None
     try:
-        receipt = build_receipt(conn, log, ref.leaf_index)
+        receipt = build_receipt(conn, log, ref.leaf_index, Insider())
     except ExchangeError as error:
         problem = error.code
     proof = None

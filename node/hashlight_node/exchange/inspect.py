@@ -9,6 +9,7 @@ from hashlight_node.model import RecordState, Role
 from hashlight_node.store import deliveries, logs, records
 from hashlight_node.store import peers as peer_store
 
+from .disclosure import Insider
 from .errors import UnknownRecordError
 from .receipts import build_receipt
 
@@ -248,7 +249,7 @@ class Inspect:
             log = logs.find_log(conn, ref.origin)
             if log is None:
                 raise UnknownRecordError(ref)
-            return build_receipt(conn, log, ref.leaf_index)
+            return build_receipt(conn, log, ref.leaf_index, Insider())
 
         return await self._database.read(read)
 

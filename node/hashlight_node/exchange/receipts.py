@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hashlight_node.model import RecordState
 from hashlight_node.store import logs, records
 from hashlight_protocol import (
+    Body,
     BodyStatus,
     Receipt,
     Ref,
@@ -15,6 +16,7 @@ from hashlight_protocol import (
     tile_reader,
 )
 
+from .disclosure import disclose
 from .errors import ErasedError, NotServedError, WithheldError
 
 if TYPE_CHECKING:
@@ -22,24 +24,29 @@ if TYPE_CHECKING:
     from hashlight_node.store.database import Connection
     from hashlight_protocol import HashReader
 
+    from .disclosure import Audience
+
 
 def stored_hashes(conn: Connection, log: Log) -> HashReader:
     """Read subtree hashes of a log from its tiles, within one transaction."""
     return tile_reader(logs.tile_fetcher(conn, log.log_id))
 
 
-def build_receipt(conn: Connection, log: Log, leaf_index: int) -> bytes:
+def build_receipt(
+    conn: Connection, log: Log, leaf_index: int, audience: Audience
+) -> bytes:
     """Write the receipt of one record, for the log's newest checkpoint.
 
     Args:
         conn: A transaction.
         log: The log, own or followed.
         leaf_index: Position of the record.
+        audience: Who will read it.
 
     Raises:
         NotServedError: There is no record there, or no checkpoint covers it yet.
         ErasedError: It was erased.
-        WithheldError: Its body is not here.
+        WithheldError: Its body is not here, or not for this audience.
     """
     if log.checkpoint is None or leaf_index >= log.checkpoint_size:
         raise NotServedError("record")
@@ -48,7 +55,8 @@ def build_receipt(conn: Connection, log: Log, leaf_index: int) -> bytes:
         raise NotServedError("record")
     if record.state is RecordState.ERASED:
         raise ErasedError(leaf_index)
-    if record.status is not BodyStatus.PRESENT:
+    (body,) = disclose([Body(record.status, record.salt, record.body)], audience)
+    if body.status is not BodyStatus.PRESENT:
         raise WithheldError(leaf_index)
     proof = inclusion_proof(
         stored_hashes(conn, log), leaf_index=leaf_index, tree_size=log.checkpoint_size

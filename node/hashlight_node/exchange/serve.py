@@ -14,20 +14,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from hashlight_node.model import PeerState, Role
-from hashlight_node.store import deliveries, logs, records
+from hashlight_node.store import deliveries, logs
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
-    TILE_WIDTH,
-    BodyBundleId,
-    EntryBundleId,
+    WHOLE_LIST,
     MalformedError,
-    TileId,
-    encode_body_bundle,
     log_origin,
     parse_origin,
 )
 
-from .errors import NotServedError, UnknownLogError
+from .disclosure import Grantee
+from .errors import UnknownLogError
+from .published import read_bodies, read_entries, read_tile
 from .receipts import build_receipt
 
 if TYPE_CHECKING:
@@ -35,13 +33,12 @@ if TYPE_CHECKING:
 
     from hashlight_node.model import Grant, Log, Peer
     from hashlight_node.store.database import Connection, Database
+    from hashlight_protocol import BodyBundleId, EntryBundleId, TileId
 
     from .notices import Notices
 
 LONG_POLL_SECONDS: Final = 30
 """Longest that an answer is held back. Source: SPEC.md#limits."""
-
-_HASH_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +125,7 @@ class Serving:
 
         def read(conn: Connection) -> bytes:
             log = self._granted_log(conn, peer, list_name, epoch)
-            count = log.checkpoint_size >> (8 * tile.level)
-            _check_width("tile", tile.index, tile.width, count)
-            hashes = logs.read_tile(conn, log.log_id, tile.level, tile.index)
-            length = tile.width * _HASH_BYTES
-            if hashes is None or len(hashes) < length:
-                raise NotServedError("tile")
-            return hashes[:length]
+            return read_tile(conn, log, tile)
 
         return await self._database.read(read)
 
@@ -149,11 +140,7 @@ class Serving:
 
         def read(conn: Connection) -> bytes:
             log = self._granted_log(conn, peer, list_name, epoch)
-            _check_width("entries", bundle.index, bundle.width, log.checkpoint_size)
-            raw = logs.read_entry_bundle(conn, log.log_id, bundle.index, bundle.width)
-            if raw is None:
-                raise NotServedError("entries")
-            return raw
+            return read_entries(conn, log, bundle)
 
         return await self._database.read(read)
 
@@ -170,9 +157,7 @@ class Serving:
 
         def read(conn: Connection) -> bytes:
             log = self._granted_log(conn, peer, list_name, epoch)
-            _check_width("bodies", bundle.index, bundle.width, log.checkpoint_size)
-            found = records.read_bodies(conn, log.log_id, bundle.index, bundle.width)
-            return encode_body_bundle(found)
+            return read_bodies(conn, log, bundle, Grantee(WHOLE_LIST))
 
         return await self._database.read(read)
 
@@ -189,7 +174,7 @@ class Serving:
 
         def read(conn: Connection) -> bytes:
             log = self._granted_log(conn, peer, list_name, epoch)
-            return build_receipt(conn, log, leaf_index)
+            return build_receipt(conn, log, leaf_index, Grantee(WHOLE_LIST))
 
         return await self._database.read(read)
 
@@ -342,16 +327,3 @@ def _note(note: bytes | None) -> bytes:
     if note is None:
         raise UnknownLogError
     return note
-
-
-def _check_width(what: str, index: int, width: int, count: int) -> None:
-    """Refuse what the published tree does not have.
-
-    Args:
-        what: For the error.
-        index: Which tile or bundle.
-        width: How much of it is asked for, 1 to 256.
-        count: Hashes, entries or bodies there are at that level.
-    """
-    if not 0 < width <= min(TILE_WIDTH, count - index * TILE_WIDTH):
-        raise NotServedError(what)

@@ -1,0 +1,64 @@
+"""What of a log's content one audience may see: the one place where bodies leave.
+
+Entries, tiles and proofs are for everybody who may have the log at all, whatever its
+audience. Bodies are not: what is not let through here is withheld.
+
+Source: SPEC.md#scopes and SPEC.md#mirroring.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+from hashlight_protocol import withhold, withhold_unshared
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hashlight_protocol import Body, GrantScope
+
+
+@dataclass(frozen=True, slots=True)
+class Insider:
+    """Our own operators, and the node that wrote the log: all that we hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grantee:
+    """A peer with a grant of ours.
+
+    Attributes:
+        scope: Which records it is for.
+    """
+
+    scope: GrantScope
+
+
+@dataclass(frozen=True, slots=True)
+class ThirdParty:
+    """A peer that gets another node's log from us: what says `share: peers` itself."""
+
+
+Audience = Insider | Grantee | ThirdParty
+
+
+def disclose(bodies: Sequence[Body], audience: Audience) -> tuple[Body, ...]:
+    """Withhold what an audience may not see.
+
+    Args:
+        bodies: As they are stored.
+        audience: Who will read them.
+
+    Returns:
+        As many bodies.
+    """
+    match audience:
+        case Insider():
+            return tuple(bodies)
+        case Grantee(scope):
+            return withhold(bodies, scope)
+        case ThirdParty():
+            return withhold_unshared(bodies)
+        case _:
+            assert_never(audience)

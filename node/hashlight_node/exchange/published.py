@@ -1,0 +1,80 @@
+"""Reading what a log has published, our own and copies alike.
+
+Nothing beyond the newest checkpoint is given out, so nobody sees an entry before it is
+signed. Who may have the log is decided by the caller, who also says for whom it reads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from hashlight_node.store import logs, records
+from hashlight_protocol import TILE_WIDTH, encode_body_bundle
+
+from .disclosure import disclose
+from .errors import NotServedError
+
+if TYPE_CHECKING:
+    from hashlight_node.model import Log
+    from hashlight_node.store.database import Connection
+    from hashlight_protocol import BodyBundleId, EntryBundleId, TileId
+
+    from .disclosure import Audience
+
+_HASH_BYTES: Final = 32
+
+
+def read_tile(conn: Connection, log: Log, tile: TileId) -> bytes:
+    """Give a tile of hashes.
+
+    Raises:
+        NotServedError: The published tree has no such tile.
+    """
+    count = log.checkpoint_size >> (8 * tile.level)
+    _check_width("tile", tile.index, tile.width, count)
+    hashes = logs.read_tile(conn, log.log_id, tile.level, tile.index)
+    length = tile.width * _HASH_BYTES
+    if hashes is None or len(hashes) < length:
+        raise NotServedError("tile")
+    return hashes[:length]
+
+
+def read_entries(conn: Connection, log: Log, bundle: EntryBundleId) -> bytes:
+    """Give a bundle of entries.
+
+    Raises:
+        NotServedError: The published tree has no such bundle.
+    """
+    _check_width("entries", bundle.index, bundle.width, log.checkpoint_size)
+    raw = logs.read_entry_bundle(conn, log.log_id, bundle.index, bundle.width)
+    if raw is None:
+        raise NotServedError("entries")
+    return raw
+
+
+def read_bodies(
+    conn: Connection, log: Log, bundle: BodyBundleId, audience: Audience
+) -> bytes:
+    """Give a bundle of bodies, not compressed.
+
+    Unlike tiles and entries it may change: an erased body disappears.
+
+    Raises:
+        NotServedError: The published tree has no such bundle.
+    """
+    _check_width("bodies", bundle.index, bundle.width, log.checkpoint_size)
+    found = records.read_bodies(conn, log.log_id, bundle.index, bundle.width)
+    return encode_body_bundle(disclose(found, audience))
+
+
+def _check_width(what: str, index: int, width: int, count: int) -> None:
+    """Refuse what the published tree does not have.
+
+    Args:
+        what: For the error.
+        index: Which tile or bundle.
+        width: How much of it is asked for, 1 to 256.
+        count: Hashes, entries or bodies there are at that level.
+    """
+    if not 0 < width <= min(TILE_WIDTH, count - index * TILE_WIDTH):
+        raise NotServedError(what)
