@@ -305,9 +305,9 @@ class Client:
         between: tuple[datetime, datetime],
         signal_type: str | None = None,
         idempotency_key: str | None = None,
-    ) -> str:
+    ) -> None:
         """Say what a record led to on our service. Scope `feedback`."""
-        return self._thread.run(
+        self._thread.run(
             lambda: self._client.sighting(
                 ref,
                 outcome,

@@ -367,8 +367,10 @@ class AsyncClient:
         between: tuple[datetime, datetime],
         signal_type: str | None = None,
         idempotency_key: str | None = None,
-    ) -> str:
+    ) -> None:
         """Say what a record led to on our service. Scope `feedback`.
+
+        The node adds sightings up and publishes them together, once in a while.
 
         Args:
             ref: Reference of the record.
@@ -377,9 +379,6 @@ class AsyncClient:
             between: The first time and the last, with their time zones.
             signal_type: The type of the signal that matched.
             idempotency_key: As of `publish`.
-
-        Returns:
-            Reference of the sighting.
 
         Raises:
             ValueError: A time has no time zone.
@@ -394,8 +393,7 @@ class AsyncClient:
         if signal_type is not None:
             body["signal"] = signal_type
         raw = orjson.dumps(body)
-        (made,) = await self._publish("/v1/sightings", raw, idempotency_key)
-        return made
+        await self._send_once("/v1/sightings", raw, idempotency_key)
 
     async def changes(
         self, *, after: str | None = None
@@ -496,10 +494,12 @@ class AsyncClient:
     async def _publish(
         self, path: str, body: bytes, key: str | None
     ) -> tuple[str, ...]:
-        # Without a key a repeated request could publish twice.
+        return decode_refs(await self._send_once(path, body, key))
+
+    async def _send_once(self, path: str, body: bytes, key: str | None) -> bytes:
+        # Without a key a repeated request could have its effect twice.
         sent = {
             "Content-Type": JSON,
             "Idempotency-Key": key or secrets.token_urlsafe(24),
         }
-        raw = await self._transport.exchange("POST", path, body, sent)
-        return decode_refs(raw)
+        return await self._transport.exchange("POST", path, body, sent)

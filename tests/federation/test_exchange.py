@@ -114,8 +114,8 @@ async def test_feedback_goes_back_the_same_way(make_company: MakeCompany) -> Non
     await publisher.publish("feedback", [opinion(ref)])
 
     async def seen() -> bool:
-        detail = await shield.node.use_cases.inspect.record(ref)
-        return [one.node for one in detail.opinions] == ["alpha.example"]
+        said = await shield.node.use_cases.feedback.about_record(ref)
+        return [one.node for one in said.opinions] == ["alpha.example"]
 
     await until(seen)
 

@@ -121,6 +121,7 @@ _EXCHANGE: Final[Mapping[type[Exception], Problem]] = {
         (exchange.WithheldError, 403, "The body is withheld"),
         (exchange.UnknownListError, 404, "There is no such list"),
         (exchange.UnknownRecordError, 404, "There is no such record"),
+        (exchange.UnknownCaseError, 404, "There is no record of this case"),
         (exchange.UnknownPeerError, 404, "There is no such peer"),
         (exchange.UnknownFollowError, 404, "The list is not followed"),
         (exchange.ListExistsError, 409, "The list exists"),

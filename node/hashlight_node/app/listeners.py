@@ -80,6 +80,8 @@ def local_application(
         database=on.database,
         matcher=on.matcher,
         publisher=use_cases.publisher,
+        feedback=use_cases.feedback,
+        cases=use_cases.cases,
         lookup=use_cases.lookup,
         inspect=use_cases.inspect,
         peering=use_cases.peering,

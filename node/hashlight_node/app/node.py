@@ -36,6 +36,9 @@ by then never will: aiohttp reads no more from connections that are to be closed
 
 _PRUNE_SECONDS: Final = 3600
 
+_SIGHTINGS_SECONDS: Final = 3600
+"""Owners look at trends, not at single matches, so nobody needs them sooner."""
+
 
 def system_clock() -> int:
     """Give the time in whole Unix seconds."""
@@ -136,12 +139,15 @@ async def _run_jobs(
         parts,
         sweep_seconds=exchange.sweep_seconds,
         heartbeat_seconds=exchange.heartbeat_seconds,
-        chores=_chores(foundation),
+        chores=_chores(foundation, use_cases),
     )
 
 
-def _chores(on: Foundation) -> list[Chore]:
-    chores = [Chore("prune-changes", _PRUNE_SECONDS, on.feed.prune)]
+def _chores(on: Foundation, use_cases: UseCases) -> list[Chore]:
+    chores = [
+        Chore("prune-changes", _PRUNE_SECONDS, on.feed.prune),
+        Chore("sightings", _SIGHTINGS_SECONDS, use_cases.feedback.publish_sightings),
+    ]
     seconds = on.settings.matching.snapshot_seconds
     if seconds:
         chores.append(Chore("snapshot", seconds, on.snapshots.save))

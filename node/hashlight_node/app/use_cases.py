@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hashlight_node.exchange.cases import Cases
 from hashlight_node.exchange.clusters import Clusters
 from hashlight_node.exchange.copying import FollowParts
 from hashlight_node.exchange.explain import Explain
+from hashlight_node.exchange.feedback import Feedback
 from hashlight_node.exchange.follow import Follower
 from hashlight_node.exchange.inspect import Inspect
 from hashlight_node.exchange.list_notes import ListNotes
@@ -29,6 +31,8 @@ class UseCases:
     """What a node can do."""
 
     publisher: Publisher
+    feedback: Feedback
+    cases: Cases
     pusher: Pusher
     witness: Witness
     follower: Follower
@@ -56,14 +60,21 @@ def build_use_cases(on: Foundation) -> UseCases:
         notices=on.notices,
     )
     view = LiveView(on.database, clock=on.clock)
+    publisher = Publisher(
+        database=on.database,
+        keyring=on.keyring,
+        matcher=on.applied,
+        clock=on.clock,
+        node_name=name,
+        on_advanced=on.notices.advanced,
+    )
     return UseCases(
-        publisher=Publisher(
-            database=on.database,
-            keyring=on.keyring,
-            matcher=on.applied,
-            clock=on.clock,
-            node_name=name,
-            on_advanced=on.notices.advanced,
+        publisher=publisher,
+        feedback=Feedback(
+            database=on.database, publisher=publisher, clock=on.clock, node_name=name
+        ),
+        cases=Cases(
+            database=on.database, publisher=publisher, clock=on.clock, node_name=name
         ),
         pusher=Pusher(
             database=on.database,

@@ -8,6 +8,7 @@ import typer
 
 from hashlight_node import __version__
 from hashlight_node.cli import (
+    cases,
     demonstration,
     explaining,
     exporting,
@@ -58,6 +59,7 @@ for commands in (
     scanning,
     exporting,
     feedback,
+    cases,
     peering,
     policies,
     tokens,

@@ -7,6 +7,7 @@ ExchangeError
 ├── WithheldError             the record's body is not here
 ├── UnknownListError          this node has no such list of its own
 ├── UnknownRecordError        this node holds no such record
+├── UnknownCaseError          no record of ours names this case
 ├── UnknownPeerError          no peer of that name is pinned
 ├── UnknownFollowError        that list of that peer is not followed
 ├── ListExistsError           this node has a list of that name
@@ -122,6 +123,18 @@ class UnknownRecordError(ExchangeError):
     def __init__(self, ref: Ref) -> None:
         super().__init__(f"this node holds no record {ref.origin}#{ref.leaf_index}")
         self.ref = ref
+
+
+class UnknownCaseError(ExchangeError):
+    """No record that this node published, and did not erase, names this case.
+
+    Carries no facts: a case is a person's.
+    """
+
+    code = "unknown-case"
+
+    def __init__(self) -> None:
+        super().__init__("no record of this node names this case")
 
 
 class UnknownPeerError(ExchangeError):

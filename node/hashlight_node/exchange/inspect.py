@@ -28,8 +28,6 @@ if TYPE_CHECKING:
         LogState,
         Peer,
         PeerState,
-        StoredOpinion,
-        StoredRecord,
     )
     from hashlight_node.store.database import Connection, Database
     from hashlight_protocol import Ref
@@ -109,21 +107,6 @@ class NodeStatus:
     node: str
     lists: tuple[ListStatus, ...]
     peers: tuple[PeerStatus, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RecordDetail:
-    """One record and what is said about it.
-
-    Attributes:
-        record: The record.
-        opinions: Live opinions about it, of all nodes whose lists we hold.
-        sightings: Reports of where it was met.
-    """
-
-    record: StoredRecord
-    opinions: tuple[StoredOpinion, ...]
-    sightings: tuple[Mapping[str, object], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,25 +198,6 @@ class Inspect:
         return await self._database.read(
             lambda conn: tuple(deliveries.list_evidence(conn))
         )
-
-    async def record(self, ref: Ref) -> RecordDetail:
-        """Show one record, with what is said about it.
-
-        Raises:
-            UnknownRecordError: This node holds no such record.
-        """
-
-        def read(conn: Connection) -> RecordDetail:
-            record = records.read_record(conn, ref)
-            if record is None:
-                raise UnknownRecordError(ref)
-            return RecordDetail(
-                record,
-                tuple(records.opinions_about(conn, [ref])),
-                tuple(records.sightings_about(conn, ref)),
-            )
-
-        return await self._database.read(read)
 
     async def receipt(self, ref: Ref) -> bytes:
         """Write a file that proves one record to anybody who has the log's key.

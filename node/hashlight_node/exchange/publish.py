@@ -59,6 +59,10 @@ WithdrawalKind = Literal["retract", "erase"]
 _FIRST_EPOCH = 1
 
 
+def _nothing_else(_: Connection) -> None:
+    """Change nothing besides."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Written:
     refs: tuple[Ref, ...]
@@ -154,6 +158,7 @@ class Publisher:
         bodies: Sequence[bytes],
         *,
         idempotency: IdempotencyKey | None = None,
+        also: Callable[[Connection], None] = _nothing_else,
     ) -> tuple[Ref, ...]:
         """Append records to a list.
 
@@ -162,6 +167,8 @@ class Publisher:
             bodies: Record bodies, exact bytes; each is parsed here again, because
                 this is the one door to our logs.
             idempotency: Makes a repetition harmless.
+            also: What else must be so exactly if they are published; it gets the
+                transaction, and what it raises ends that.
 
         Returns:
             One reference per body, in order.
@@ -200,6 +207,7 @@ class Publisher:
             refs = tuple(
                 Ref(log.origin, done.first_index + n) for n in range(len(bodies))
             )
+            also(conn)
             remember_answer(conn, idempotency, _encode_refs(refs), now=now)
             return _Written(refs, done.changes)
 

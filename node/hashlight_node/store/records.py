@@ -23,7 +23,7 @@ from hashlight_protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Connection, Row, Select
 
@@ -35,7 +35,6 @@ __all__ = [
     "page_records",
     "read_bodies",
     "read_record",
-    "sightings_about",
     "standing_opinions",
     "withdrawals_of",
 ]
@@ -44,7 +43,6 @@ _records = tables.records
 _contents = tables.contents
 _logs = tables.logs
 _opinions = tables.opinions
-_sightings = tables.sightings
 _withdrawals = tables.withdrawals
 
 _SELECT_OPINIONS: Final = (
@@ -221,44 +219,6 @@ def _standing(
 def _standing_on(types: tuple[str, ...]) -> Select[Any]:
     about = _opinions.c.signal_type
     return _STANDING.where(or_(about.is_(None), *(about == name for name in types)))
-
-
-def sightings_about(connection: Connection, ref: Ref) -> list[Mapping[str, object]]:
-    """Read what a record led to, as far as it was reported and not taken back.
-
-    Returns:
-        `node`, `ref`, `signal_type`, `outcome`, `count`, `first_at` and `last_at` of
-        each report, in the order in which they arrived here.
-    """
-    query = (
-        select(
-            _logs.c.node,
-            _logs.c.origin,
-            _records.c.leaf_index,
-            _sightings.c.signal_type,
-            _sightings.c.outcome,
-            _sightings.c.count,
-            _sightings.c.first_at,
-            _sightings.c.last_at,
-        )
-        .join(_records, _records.c.record_id == _sightings.c.record_id)
-        .join(_logs, _logs.c.log_id == _records.c.log_id)
-        .where(
-            _sightings.c.ref_origin == ref.origin,
-            _sightings.c.ref_index == ref.leaf_index,
-            _records.c.state == RecordState.LIVE.value,
-        )
-        .order_by(_sightings.c.record_id)
-    )
-    names = ("signal_type", "outcome", "count", "first_at", "last_at")
-    return [
-        {
-            "node": node,
-            "ref": Ref(origin, leaf_index),
-            **dict(zip(names, values, strict=True)),
-        }
-        for node, origin, leaf_index, *values in connection.execute(query)
-    ]
 
 
 def withdrawals_of(

@@ -9,7 +9,7 @@ from hashlight_node.model import FollowState, Role
 from hashlight_node.peers.errors import PeerMisbehavedError
 from hashlight_protocol import Ref, open_receipt, parse_signal
 from support.exchange_node import ExchangeNode
-from support.made_records import indicators, md5_of, opinion, pdq_of
+from support.made_records import indicators, md5_of, pdq_of
 from support.peer_simulator import PeerSimulator
 
 Pair = tuple[ExchangeNode, PeerSimulator]
@@ -85,22 +85,6 @@ async def test_a_copy_that_was_never_whole_has_no_age(following: Pair) -> None:
     assert follow.state is FollowState.WAITING
 
 
-async def test_a_record_is_shown_with_what_is_said_about_it(following: Pair) -> None:
-    alpha, shield = following
-    log = shield.logs["ncii"]
-    (index,) = log.publish(indicators(1))
-    await alpha.follower.sync("shield.example", "ncii")
-    about = Ref(log.origin, index)
-    await alpha.publisher.create_list("feedback", {})
-    (said,) = await alpha.publisher.publish("feedback", [opinion(about)])
-
-    detail = await alpha.inspect.record(about)
-
-    assert detail.record.ref == about
-    assert [(one.ref, one.stance) for one in detail.opinions] == [(said, "dispute")]
-    assert detail.sightings == ()
-
-
 async def test_a_receipt_of_a_copied_record_verifies_with_the_origin_s_key(
     following: Pair,
 ) -> None:
@@ -117,8 +101,6 @@ async def test_what_is_not_here_is_unknown(following: Pair) -> None:
     log = shield.logs["ncii"]
     log.publish(indicators(1))
     await alpha.follower.sync("shield.example", "ncii")
-    with pytest.raises(UnknownRecordError):
-        await alpha.inspect.record(Ref(log.origin, 0))
     with pytest.raises(UnknownRecordError):
         await alpha.inspect.receipt(Ref("x.example/hsf/v1/log/a/1", 1))
     with pytest.raises(NotServedError):

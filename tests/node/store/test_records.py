@@ -19,7 +19,6 @@ from hashlight_protocol import (
     Reason,
     Ref,
     Retract,
-    Sighting,
     Signal,
     SignalClaim,
     UnknownEntry,
@@ -371,27 +370,6 @@ def test_folding_what_stands_is_folding_everything(conn: Connection, seed: int) 
             )
         }
         assert len(folds) == 1
-
-
-def test_sightings_are_found_by_what_they_are_about(conn: Connection) -> None:
-    log, theirs = StoredLog(conn), StoredLog(conn, FEEDBACK)
-    log.append(conn, present(indicator(1)))
-    sighting = Sighting(Ref(ORIGIN, 1), "blocked", 3, START, START + 60, "pdq")
-    theirs.append(conn, present(encode_record(sighting)))
-    assert records.sightings_about(conn, Ref(ORIGIN, 1)) == [
-        {
-            "node": "alpha.example",
-            "ref": Ref(FEEDBACK, 1),
-            "signal_type": "pdq",
-            "outcome": "blocked",
-            "count": 3,
-            "first_at": START,
-            "last_at": START + 60,
-        }
-    ]
-    assert records.sightings_about(conn, Ref(ORIGIN, 2)) == []
-    theirs.append(conn, RETRACT_1)
-    assert records.sightings_about(conn, Ref(ORIGIN, 1)) == []
 
 
 def test_the_entries_that_withdraw_a_record_are_found(conn: Connection) -> None:

@@ -10,6 +10,7 @@ from hashlight_node.api.server import FIRST
 
 from . import (
     bulk,
+    cases,
     changes,
     clusters,
     evidence,
@@ -50,6 +51,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *lists.OPERATIONS,
     *publishing.OPERATIONS,
     *feedback.OPERATIONS,
+    *cases.OPERATIONS,
     *records.OPERATIONS,
     *peers.OPERATIONS,
     *grants.OPERATIONS,

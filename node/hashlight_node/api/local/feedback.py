@@ -1,22 +1,20 @@
-"""What we think of records and what they led to, in lists of our own."""
+"""What we think of records and what they led to, and what others say of ours."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from hashlight_node.exchange.errors import (
     IdempotencyConflictError,
-    ListExistsError,
+    ListInactiveError,
+    UnknownListError,
     UnknownRecordError,
 )
 from hashlight_node.model import Scope
-from hashlight_node.store import logs, records
 from hashlight_protocol import (
     BadRecordError,
     Opinion,
     Sighting,
-    encode_record,
     encode_ref,
     parse_ref,
     parse_timestamp,
@@ -24,18 +22,26 @@ from hashlight_protocol import (
 
 from .answers import JsonAnswer
 from .bodies import JsonBody
-from .models.feedback import NewOpinion, NewSighting
+from .models.feedback import (
+    FeedbackPage,
+    NewOpinion,
+    NewSighting,
+    NewSightings,
+    SightingsCounted,
+)
 from .models.lists import RefAnswer
-from .operations import Call, operation
+from .operations import NO_BODY, Call, operation
+from .paging import encode_cursor, number_key
+from .records import show_opinion, show_sighting
 
 if TYPE_CHECKING:
-    from hashlight_node.store.database import Connection
-    from hashlight_protocol import Ref
+    from collections.abc import Sequence
 
-    from .parts import LocalParts
+    from hashlight_node.exchange.feedback import RecordFeedback
 
-FEEDBACK: Final = "feedback"
-SIGHTINGS: Final = "sightings"
+    from .models.feedback import RecordFeedbackShown
+
+_MANY_BYTES: Final = 262_144
 
 
 @operation(
@@ -44,7 +50,12 @@ SIGHTINGS: Final = "sightings"
     scope=Scope.FEEDBACK,
     takes=JsonBody(NewOpinion, is_idempotent=True),
     gives=JsonAnswer(RefAnswer, status=201),
-    raises=(BadRecordError, UnknownRecordError, IdempotencyConflictError),
+    raises=(
+        BadRecordError,
+        UnknownRecordError,
+        ListInactiveError,
+        IdempotencyConflictError,
+    ),
 )
 async def publish_opinion(call: Call[NewOpinion]) -> RefAnswer:
     """Say what we think of a record.
@@ -60,7 +71,10 @@ async def publish_opinion(call: Call[NewOpinion]) -> RefAnswer:
         reason=body.reason,
         tags=tuple(body.tags),
     )
-    return await _publish(call, FEEDBACK, opinion)
+    ref = await call.parts.feedback.publish_opinion(
+        opinion, idempotency=call.idempotency
+    )
+    return {"ref": encode_ref(ref)}
 
 
 @operation(
@@ -68,54 +82,84 @@ async def publish_opinion(call: Call[NewOpinion]) -> RefAnswer:
     "/v1/sightings",
     scope=Scope.FEEDBACK,
     takes=JsonBody(NewSighting, is_idempotent=True),
-    gives=JsonAnswer(RefAnswer, status=201),
+    gives=JsonAnswer(SightingsCounted, status=202),
     raises=(BadRecordError, UnknownRecordError, IdempotencyConflictError),
 )
-async def publish_sighting(call: Call[NewSighting]) -> RefAnswer:
+async def count_sighting(call: Call[NewSighting]) -> SightingsCounted:
     """Say what a record led to on our service.
 
-    It is published in our list `sightings`. The record's owner sees it if that list
-    is granted to them.
+    Sightings are added up, and published in our list `sightings` once in a while: one
+    record for each record, signal type and outcome, however often it happened. The
+    record's owner sees it if that list is granted to them.
     """
-    body = call.body
-    sighting = Sighting(
-        ref=parse_ref(body.ref),
-        outcome=body.outcome,
-        count=body.count,
-        first_at=parse_timestamp(body.first_at),
-        last_at=parse_timestamp(body.last_at),
-        signal_type=body.signal,
-    )
-    return await _publish(call, SIGHTINGS, sighting)
+    return await _count(call, [call.body])
 
 
-async def _publish(
-    call: Call[NewOpinion] | Call[NewSighting],
-    list_name: str,
-    record: Opinion | Sighting,
-) -> RefAnswer:
-    bodies = [encode_record(record)]
-    await _prepare(call.parts, list_name, record.ref)
-    (ref,) = await call.parts.publisher.publish(
-        list_name, bodies, idempotency=call.idempotency
-    )
-    return {"ref": encode_ref(ref)}
+@operation(
+    "POST",
+    "/v1/sightings/batch",
+    scope=Scope.FEEDBACK,
+    takes=JsonBody(NewSightings, max_bytes=_MANY_BYTES, is_idempotent=True),
+    gives=JsonAnswer(SightingsCounted, status=202),
+    raises=(BadRecordError, UnknownRecordError, IdempotencyConflictError),
+)
+async def count_sightings(call: Call[NewSightings]) -> SightingsCounted:
+    """Say what records led to on our service, many at once: all or none are counted."""
+    return await _count(call, call.body.sightings)
 
 
-async def _prepare(parts: LocalParts, list_name: str, about: Ref) -> None:
-    """Check that the record is known, and start our list with the first word in it.
+@operation(
+    "GET",
+    "/v1/lists/{list}/feedback",
+    scope=Scope.AUDIT,
+    takes=NO_BODY,
+    gives=JsonAnswer(FeedbackPage, page_of="feedback"),
+    raises=(UnknownListError,),
+)
+async def list_feedback(call: Call[None]) -> FeedbackPage:
+    """Show what other nodes say about the records of one of our lists.
 
-    A reference to nothing would be published for ever and help nobody.
+    Records about which nothing is said are left out, so a page may be short or empty
+    and yet not be the last.
     """
+    page = call.page
+    gathered = await call.parts.feedback.about_list(
+        call.path["list"], int(page.after or 0), page.limit
+    )
+    cursor = None
+    if len(gathered) == page.limit:
+        last = number_key(gathered[-1].record.record_id)
+        cursor = encode_cursor(page.kind, last)
+    shown = [_show(one) for one in gathered if one.opinions or one.sightings]
+    return {"feedback": shown, "next_cursor": cursor}
 
-    def look(conn: Connection) -> bool:
-        if records.read_record(conn, about) is None:
-            raise UnknownRecordError(about)
-        return logs.find_own_log(conn, parts.node_name, list_name) is not None
 
-    if not await parts.database.read(look):
-        with suppress(ListExistsError):  # Somebody else was first, a moment ago.
-            await parts.publisher.create_list(list_name, {})
+async def _count(
+    call: Call[NewSighting] | Call[NewSightings], bodies: Sequence[NewSighting]
+) -> SightingsCounted:
+    seen = [
+        Sighting(
+            ref=parse_ref(body.ref),
+            outcome=body.outcome,
+            count=body.count,
+            first_at=parse_timestamp(body.first_at),
+            last_at=parse_timestamp(body.last_at),
+            signal_type=body.signal,
+        )
+        for body in bodies
+    ]
+    await call.parts.feedback.count_sightings(seen, idempotency=call.idempotency)
+    return {"counted": len(seen)}
 
 
-OPERATIONS: Final = (publish_opinion, publish_sighting)
+def _show(feedback: RecordFeedback) -> RecordFeedbackShown:
+    return {
+        "ref": encode_ref(feedback.record.ref),
+        "state": feedback.record.state,
+        "opinion": feedback.fold,
+        "opinions": [show_opinion(said) for said in feedback.opinions],
+        "sightings": [show_sighting(total) for total in feedback.sightings],
+    }
+
+
+OPERATIONS: Final = (publish_opinion, count_sighting, count_sightings, list_feedback)

@@ -13,9 +13,11 @@ from .pressure import Pressure, for_event_streams, for_pictures, for_snapshots
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from hashlight_node.exchange.cases import Cases
     from hashlight_node.exchange.changes import Feed
     from hashlight_node.exchange.clusters import Clusters
     from hashlight_node.exchange.explain import Explain
+    from hashlight_node.exchange.feedback import Feedback
     from hashlight_node.exchange.follow import Follower
     from hashlight_node.exchange.inspect import Inspect
     from hashlight_node.exchange.lookup import Lookup
@@ -85,6 +87,8 @@ class LocalParts(LookupParts):
     identity: VerifierKey
     database: Database
     publisher: Publisher
+    feedback: Feedback
+    cases: Cases
     inspect: Inspect
     peering: Peering
     follower: Follower

@@ -12,14 +12,11 @@ from hashlight_node.exchange.errors import (
     UnknownRecordError,
     WithheldError,
 )
-from hashlight_node.matching.opinions import REVIEWED, fold
 from hashlight_node.model import RecordState, Scope
 from hashlight_protocol import (
-    Indicator,
     Ref,
     encode_ref,
     encode_timestamp,
-    parse_record,
 )
 
 from .answers import BytesAnswer, JsonAnswer
@@ -31,8 +28,9 @@ from .publishing import reason_name
 if TYPE_CHECKING:
     from hashlight_node.exchange.inspect import PeerErasure
     from hashlight_node.model import StoredOpinion, StoredRecord
+    from hashlight_node.store.sightings import SightingTotal
 
-    from .models.records import OpinionShown, PeerErasureShown
+    from .models.records import OpinionShown, PeerErasureShown, SightingTotalShown
 
 RECEIPT_TYPE: Final = "text/plain; charset=utf-8"
 
@@ -51,14 +49,9 @@ async def get_record(call: Call[None]) -> RecordDetail:
     The body of a record that was retracted is still here, for audit; that of one that
     was erased is not.
     """
-    detail = await call.parts.inspect.record(call.ref)
-    record = detail.record
+    said = await call.parts.feedback.about_record(call.ref)
+    record = said.record
     has_body = bool(record.body) and record.state is not RecordState.INVALID
-    opinion = fold(
-        detail.opinions,
-        node_name=call.parts.node_name,
-        reviewed=has_body and _is_reviewed(record.body),
-    )
     return {
         "ref": encode_ref(record.ref),
         "list": record.list_name,
@@ -70,8 +63,9 @@ async def get_record(call: Call[None]) -> RecordDetail:
         "withdrawn_at": optional_instant(record.withdrawn_at),
         "expires_at": optional_instant(record.expires_at),
         "body": _as_it_is(record.body) if has_body else None,
-        "opinion": opinion,
-        "opinions": [_show_opinion(said) for said in detail.opinions],
+        "opinion": said.fold,
+        "opinions": [show_opinion(opinion) for opinion in said.opinions],
+        "sightings": [show_sighting(total) for total in said.sightings],
     }
 
 
@@ -122,24 +116,31 @@ def _as_it_is(body: bytes) -> dict[str, Any]:
     return cast("dict[str, Any]", orjson.Fragment(body))
 
 
-def _is_reviewed(body: bytes) -> bool:
-    parsed = parse_record(body)
-    return isinstance(parsed, Indicator) and parsed.review.level == REVIEWED
-
-
 def _withdrawn_by(record: StoredRecord) -> str | None:
     if record.withdrawn_by is None:
         return None
     return encode_ref(Ref(record.ref.origin, record.withdrawn_by))
 
 
-def _show_opinion(opinion: StoredOpinion) -> OpinionShown:
+def show_opinion(opinion: StoredOpinion) -> OpinionShown:
+    """Write an opinion as answers show it."""
     return {
         "node": opinion.node,
         "ref": encode_ref(opinion.ref),
         "signal": opinion.signal_type,
         "stance": opinion.stance,
         "reason": opinion.reason,
+    }
+
+
+def show_sighting(total: SightingTotal) -> SightingTotalShown:
+    """Write what a record led to at one node as answers show it."""
+    return {
+        "node": total.node,
+        "outcome": total.outcome,
+        "count": total.count,
+        "first_at": encode_timestamp(total.first_at),
+        "last_at": encode_timestamp(total.last_at),
     }
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from hashlight_node.app import RunningNode
 from support.local_api import LocalApi, record_path
 
 MD5 = "0123456789abcdef0123456789abcdef"
@@ -67,12 +68,77 @@ async def test_a_second_opinion_goes_into_the_same_list(api: LocalApi) -> None:
     assert (await api.get(record_path(ref))).json["opinion"] == "positive"
 
 
-async def test_a_sighting_is_published_in_a_list_of_its_own(api: LocalApi) -> None:
+async def test_sightings_are_added_up_and_published_together(
+    api: LocalApi, node: RunningNode
+) -> None:
     ref = await publish_one(api)
-    said = await api.post("/v1/sightings", sighting(ref, signal="md5"))
-    assert said.json == {"ref": "alpha.example/hsf/v1/log/sightings/1#1"}
-    shown = (await api.get(record_path(said.json["ref"]))).json
-    assert shown["body"] == {"type": "sighting", **sighting(ref), "signal": "md5"}
+    for _ in range(2):
+        said = await api.post("/v1/sightings", sighting(ref, signal="md5"))
+        assert (said.status, said.json) == (202, {"counted": 1})
+    many = {"sightings": [sighting(ref), sighting(ref, outcome="removed")]}
+    assert (await api.post("/v1/sightings/batch", many)).json == {"counted": 2}
+    assert (await api.get("/v1/lists/sightings")).status == 404
+
+    assert await node.use_cases.feedback.publish_sightings() == 3
+
+    assert (await api.get("/v1/lists/sightings")).json["size"] == 4
+    shown = (await api.get(record_path(ref))).json["sightings"]
+    assert [(it["outcome"], it["count"]) for it in shown] == [
+        ("blocked", 9),
+        ("removed", 3),
+    ]
+    (row,) = (await api.get("/v1/lists/ncii/feedback")).json["feedback"]
+    assert (row["ref"], row["sightings"]) == (ref, shown)
+
+
+async def test_feedback_about_a_list_comes_in_pages(api: LocalApi) -> None:
+    refs = [await publish_one(api)]
+    for number in range(2):
+        body = {
+            "type": "indicator",
+            "signals": [{"type": "md5", "value": f"{number:032x}"}],
+            "kind": "image",
+            "source": "person",
+            "created": "2026-11-01T00:00:00Z",
+        }
+        refs += await api.publish("ncii", body)
+    for ref in (refs[0], refs[2]):
+        await api.post("/v1/opinions", {"ref": ref, "stance": "affirm"})
+    found, path = [], "/v1/lists/ncii/feedback?limit=1"
+    while path:
+        page = (await api.get(path)).json
+        found += [row["ref"] for row in page["feedback"]]
+        cursor = page["next_cursor"]
+        path = f"/v1/lists/ncii/feedback?limit=1&cursor={cursor}" if cursor else ""
+    assert found == [refs[0], refs[2]]
+    assert (await api.get("/v1/lists/none/feedback")).code == "unknown-list"
+
+
+async def test_a_case_is_ended_and_what_goes_on_matching_is_said(
+    api: LocalApi,
+) -> None:
+    other = await publish_one(api)
+    body = {
+        "type": "indicator",
+        "signals": [{"type": "md5", "value": MD5}],
+        "kind": "image",
+        "source": "person",
+        "created": "2026-11-01T00:00:00Z",
+        "case": "anna",
+    }
+    (ref,) = await api.publish("ncii", body)
+    reply = await api.post("/v1/cases/withdraw", {"case": "anna"})
+    assert reply.json == {
+        "withdrawn": [
+            {"ref": ref, "withdrawn_by": "alpha.example/hsf/v1/log/ncii/1#3"}
+        ],
+        "still_asserted": [{"type": "md5", "refs": [other]}],
+    }
+    assert (await api.get(record_path(ref))).json["state"] == "erased"
+    again = await api.post("/v1/cases/withdraw", {"case": "anna"})
+    assert (again.status, again.code) == (404, "unknown-case")
+    wrong = await api.post("/v1/cases/withdraw", {"case": "a b"})
+    assert wrong.code == "invalid-body"
 
 
 async def test_feedback_repeated_with_its_key_is_said_once(api: LocalApi) -> None:

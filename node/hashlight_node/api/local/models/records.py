@@ -117,12 +117,10 @@ class OpinionShown(TypedDict):
     reason: str | None
 
 
-class SightingShown(TypedDict):
-    """What a record led to on a node's service."""
+class SightingTotalShown(TypedDict):
+    """How often a record led to one outcome at one node, over all its reports."""
 
     node: str
-    ref: RefText
-    signal: str | None
     outcome: str
     count: int
     first_at: Timestamp
@@ -130,6 +128,7 @@ class SightingShown(TypedDict):
 
 
 Opinions = list[OpinionShown]
+SightingTotals = list[SightingTotalShown]
 
 
 class RecordDetail(TypedDict):
@@ -150,7 +149,10 @@ class RecordDetail(TypedDict):
         dict[str, Any] | None, Field(description="Null if there is none here.")
     ]
     opinion: OpinionFold
-    opinions: Opinions
+    opinions: Annotated[Opinions, Field(description="Of each node the newest.")]
+    sightings: Annotated[
+        SightingTotals, Field(description="Added up by node and outcome.")
+    ]
 
 
 class PeerErasureShown(TypedDict):
