@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hashlight_node.exchange.applied import Applied
 from hashlight_node.exchange.copying import FollowParts
+from hashlight_node.exchange.epochs import Epochs
 from hashlight_node.exchange.follow import Follower
 from hashlight_node.exchange.inspect import Inspect
 from hashlight_node.exchange.list_notes import ListNotes
@@ -63,6 +64,7 @@ class ExchangeNode:
     notices: Notices
     list_notes: ListNotes
     publisher: Publisher
+    epochs: Epochs
     pusher: Pusher
     witness: Witness
     follower: Follower
@@ -166,6 +168,14 @@ def _build(
         notices=notices,
         list_notes=list_notes,
         publisher=Publisher(
+            database=database,
+            keyring=keyring,
+            matcher=Applied(matcher.apply),
+            clock=clock,
+            node_name=name,
+            on_advanced=notices.advanced,
+        ),
+        epochs=Epochs(
             database=database,
             keyring=keyring,
             matcher=Applied(matcher.apply),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hashlight_node.exchange.clusters import Clusters
 from hashlight_node.exchange.copying import FollowParts
+from hashlight_node.exchange.epochs import Epochs
 from hashlight_node.exchange.explain import Explain
 from hashlight_node.exchange.follow import Follower
 from hashlight_node.exchange.inspect import Inspect
@@ -29,6 +30,7 @@ class UseCases:
     """What a node can do."""
 
     publisher: Publisher
+    epochs: Epochs
     pusher: Pusher
     witness: Witness
     follower: Follower
@@ -58,6 +60,14 @@ def build_use_cases(on: Foundation) -> UseCases:
     view = LiveView(on.database, clock=on.clock)
     return UseCases(
         publisher=Publisher(
+            database=on.database,
+            keyring=on.keyring,
+            matcher=on.applied,
+            clock=on.clock,
+            node_name=name,
+            on_advanced=on.notices.advanced,
+        ),
+        epochs=Epochs(
             database=on.database,
             keyring=on.keyring,
             matcher=on.applied,

@@ -1,16 +1,16 @@
 """How one log of a list takes the place of another.
 
 The records of a log that goes on an older one are stored like all others while it is
-filled, and they keep their signals alive, but no lookup shows them. One transaction then
-lets the new log count and ends the old one, so that every record is found exactly once
-at any moment.
+filled, and they keep their signals alive, but no lookup shows them. One transaction
+then lets the new log count and ends the old one, so that every record is found exactly
+once at any moment.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import func, select, update
 
 from hashlight_node.model import LogState, RecordState, SignalChange
 from hashlight_node.store import logs, tables, withdrawing
@@ -32,7 +32,12 @@ _logs = tables.logs
 
 _TOGETHER: Final = 2000
 
-_COUNTED: Final = (RecordState.LIVE, RecordState.WITHHELD, RecordState.INVALID)
+_COUNTED: Final = (
+    RecordState.LIVE,
+    RecordState.WITHHELD,
+    RecordState.INVALID,
+    RecordState.ENDED,
+)
 """States of records that a next log goes on with."""
 
 
@@ -176,18 +181,8 @@ def destroy_unissued(
     return changes
 
 
-def has_unissued(connection: Connection, log_id: int) -> bool:
-    """Tell whether content of a log is here that no later log has."""
-    which = exists().where(
-        _records.c.log_id == log_id,
-        _records.c.content_id.is_not(None),
-        _records.c.same_as.is_(None),
-    )
-    return bool(connection.execute(select(which)).scalar())
-
-
-def page_counted(
-    connection: Connection, log_id: int, first_index: int, end_index: int, limit: int
+def counted(
+    connection: Connection, log_id: int, first_index: int, end_index: int
 ) -> list[int]:
     """List records of a log that a next log goes on with.
 
@@ -196,22 +191,29 @@ def page_counted(
         log_id: The log.
         first_index: First leaf to look at.
         end_index: First leaf not to look at.
-        limit: Most to give.
 
     Returns:
         Leaf indexes in order: whatever was not taken back, also what is withheld here
         or no record.
     """
-    counted = [it.value for it in (*_COUNTED, RecordState.ENDED)]
-    query: Any = (
+    query = (
         select(_records.c.leaf_index)
-        .where(
-            _records.c.log_id == log_id,
-            _records.c.leaf_index >= first_index,
-            _records.c.leaf_index < end_index,
-            _records.c.state.in_(counted),
-        )
+        .where(*_counted(log_id, end_index), _records.c.leaf_index >= first_index)
         .order_by(_records.c.leaf_index)
-        .limit(limit)
     )
     return list(connection.execute(query).scalars())
+
+
+def last_counted(connection: Connection, log_id: int, end_index: int) -> int:
+    """Find the last of those records below an index; 0 if there is none."""
+    query = select(func.max(_records.c.leaf_index)).where(*_counted(log_id, end_index))
+    last: int | None = connection.execute(query).scalar()
+    return last or 0
+
+
+def _counted(log_id: int, end_index: int) -> tuple[ColumnElement[bool], ...]:
+    return (
+        _records.c.log_id == log_id,
+        _records.c.leaf_index < end_index,
+        _records.c.state.in_([it.value for it in _COUNTED]),
+    )

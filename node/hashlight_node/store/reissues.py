@@ -66,8 +66,8 @@ def find_originals(
         commitments: By leaf index, those of RECORD entries of it.
 
     Returns:
-        By leaf index. A record of the newest earlier log that has the same commitment at
-        the same index.
+        By leaf index, the record of an earlier log that has the same commitment at the
+        same index; of several logs that of the newest.
     """
     found: dict[int, Original] = {}
     if log.epoch == 1:

@@ -63,8 +63,8 @@ LISTS_THAT_COUNT: Final = and_(
     _logs.c.counts_from.is_not(None),
     _logs.c.counts_until.is_(None),
 )
-"""Of a list that is followed no more, withdrawals do not arrive any more. Of a list that
-goes on in another log, exactly one of both counts at any moment."""
+"""Of a list that is followed no more, withdrawals do not arrive any more. Of a list
+that goes on in another log, exactly one of both counts at any moment."""
 
 _COUNT: Final = select(_signals.c.signal_id, _signals.c.live_count)
 
