@@ -82,6 +82,7 @@ def local_application(
         publisher=use_cases.publisher,
         feedback=use_cases.feedback,
         cases=use_cases.cases,
+        epochs=use_cases.epochs,
         lookup=use_cases.lookup,
         inspect=use_cases.inspect,
         peering=use_cases.peering,

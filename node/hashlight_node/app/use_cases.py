@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hashlight_node.exchange.cases import Cases
 from hashlight_node.exchange.clusters import Clusters
 from hashlight_node.exchange.copying import FollowParts
+from hashlight_node.exchange.epochs import Epochs
 from hashlight_node.exchange.explain import Explain
 from hashlight_node.exchange.feedback import Feedback
 from hashlight_node.exchange.follow import Follower
@@ -33,6 +34,7 @@ class UseCases:
     publisher: Publisher
     feedback: Feedback
     cases: Cases
+    epochs: Epochs
     pusher: Pusher
     witness: Witness
     follower: Follower
@@ -75,6 +77,14 @@ def build_use_cases(on: Foundation) -> UseCases:
         ),
         cases=Cases(
             database=on.database, publisher=publisher, clock=on.clock, node_name=name
+        ),
+        epochs=Epochs(
+            database=on.database,
+            keyring=on.keyring,
+            matcher=on.applied,
+            clock=on.clock,
+            node_name=name,
+            on_advanced=on.notices.advanced,
         ),
         pusher=Pusher(
             database=on.database,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hashlight_node.model import RecordState, Role
 from hashlight_node.store import deliveries, logs, records
 from hashlight_node.store import peers as peer_store
+from hashlight_node.store.reissues import current_ref
 
 from .disclosure import Insider
 from .errors import UnknownRecordError
@@ -47,8 +48,8 @@ class ListStatus:
         checkpoint_size: Entries that the newest checkpoint covers.
         root_hash: Root of the tree of `size`, 32 bytes.
         follow_state: Where following stands; None for our own.
-        lag_seconds: Time since the copy was last known to be complete, 0 for our own,
-            None if it never was.
+        lag_seconds: Time since the copy was last known to be complete, 0 for our own
+            and for logs that ended, None if it never was.
         error: What an operator should know, None if all is well.
         meta: What the list note says about the list.
     """
@@ -130,7 +131,7 @@ class ErasureReport:
     """Who has destroyed a record, and who has not said so yet.
 
     Attributes:
-        ref: The record.
+        ref: The record, as it is called in the newest log that has it.
         erased_by: Leaf index of the ERASE; None if the record is not erased.
         erased_at: When it was applied here, Unix seconds: missing since then.
         peers: Every peer that holds a grant, or ever confirmed anything of this log.
@@ -225,15 +226,17 @@ class Inspect:
         """
 
         def read(conn: Connection) -> ErasureReport:
-            log = logs.find_log(conn, ref.origin)
-            record = records.read_record(conn, ref)
+            # A case file may name the record as it was called in an earlier log.
+            current = current_ref(conn, ref)
+            log = logs.find_log(conn, current.origin)
+            record = records.read_record(conn, current)
             if log is None or record is None or log.role is not Role.OWN:
                 raise UnknownRecordError(ref)
             if record.state is not RecordState.ERASED or record.withdrawn_by is None:
-                return ErasureReport(ref, None, None, ())
+                return ErasureReport(current, None, None, ())
             confirmed = _first_covering(conn, log, record.withdrawn_by)
             return ErasureReport(
-                ref, record.withdrawn_by, record.withdrawn_at, confirmed
+                current, record.withdrawn_by, record.withdrawn_at, confirmed
             )
 
         return await self._database.read(read)
@@ -265,7 +268,7 @@ class Inspect:
         )
 
     def _lag(self, log: Log) -> int | None:
-        if log.role is Role.OWN:
+        if log.role is Role.OWN or log.counts_until is not None:
             return 0
         if log.verified_at is None:
             return None

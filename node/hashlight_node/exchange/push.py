@@ -31,6 +31,7 @@ from hashlight_protocol import (
     RollbackError,
     consistency_proof,
     encode_add_checkpoint,
+    parse_origin,
     parse_signatures,
 )
 
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
 _RETRY_LIMIT_SECONDS: Final = 300
 _REPEAT_SECONDS: Final = 50
+_NEW_LOG_SECONDS: Final = 65
 
 _log = structlog.get_logger()
 
@@ -212,6 +214,10 @@ class Pusher:
                 seconds = self._backoff.failed(peer_name, now, asked_seconds)
                 self._notices.push_later(peer_name, origin, seconds)
                 _log.warning("push failed", peer=peer_name, wait_seconds=seconds)
+            case PeerRefusedError(code="unknown-log") if _is_later(origin):
+                # It may know the list by a note that does not name this log yet, and
+                # asks for a newer one once a minute at most.
+                self._notices.push_later(peer_name, origin, _NEW_LOG_SECONDS)
             case PeerRefusedError(code=code):
                 _log.warning("push refused", peer=peer_name, code=code)
             case PeerMisbehavedError():
@@ -323,6 +329,11 @@ class Pusher:
         await self._database.write(keep)
 
 
+def _is_later(origin: str) -> bool:
+    """Tell whether a log is not the first of its list."""
+    return parse_origin(origin).epoch > 1
+
+
 def _recipients(conn: Connection, log: Log) -> list[Peer]:
     return [
         peer
@@ -347,6 +358,8 @@ def _behind(conn: Connection) -> _Behind:
         for peer in _recipients(conn, log):
             size = deliveries.delivered_size(conn, log.log_id, peer.peer_id)
             newest = deliveries.newest_acknowledgement(conn, log.log_id, peer.peer_id)
+            if log.counts_until is not None and not size:
+                continue  # It never knew the log, and has no use for it any more.
             if size < log.checkpoint_size:
                 unseen.append((peer.name, log.origin))
             if newest is None or newest.tree_size < log.checkpoint_size:

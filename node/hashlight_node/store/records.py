@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +11,7 @@ from sqlalchemy import func, or_, select
 from hashlight_node.model import RecordState, StoredOpinion, StoredRecord
 from hashlight_node.store import tables
 from hashlight_node.store.applying import apply_entries, fill_bodies
+from hashlight_node.store.reissues import other_names
 from hashlight_node.store.statements import chunks, rows_where_in
 from hashlight_protocol import (
     SIGNAL_TYPES,
@@ -49,7 +51,7 @@ _SELECT_OPINIONS: Final = (
     select(_opinions, _logs.c.node, _logs.c.origin, _records.c.leaf_index)
     .join(_records, _records.c.record_id == _opinions.c.record_id)
     .join(_logs, _logs.c.log_id == _records.c.log_id)
-    .where(_records.c.state == RecordState.LIVE.value)
+    .where(_records.c.state == RecordState.LIVE.value, _logs.c.counts_from.is_not(None))
 )
 
 # In one log, ids of records grow with their leaves: the largest is the newest.
@@ -158,7 +160,8 @@ def opinions_about(connection: Connection, refs: Sequence[Ref]) -> list[StoredOp
     Returns:
         In the order in which they arrived here.
     """
-    wanted = {(ref.origin, ref.leaf_index) for ref in refs}
+    names = other_names(connection, refs)
+    wanted = {(ref.origin, ref.leaf_index) for ref in (*refs, *names)}
     leaf_indexes = sorted({leaf_index for _, leaf_index in wanted})
     rows = [
         row
@@ -168,7 +171,7 @@ def opinions_about(connection: Connection, refs: Sequence[Ref]) -> list[StoredOp
         if (row.ref_origin, row.ref_index) in wanted
     ]
     rows.sort(key=lambda row: row.record_id)
-    return list(map(opinion_of_row, rows))
+    return [_about(opinion_of_row(row), names) for row in rows]
 
 
 def standing_opinions(
@@ -189,7 +192,8 @@ def standing_opinions(
     Returns:
         Live opinions, in the order in which they arrived here.
     """
-    wanted = {(ref.origin, ref.leaf_index) for ref in refs}
+    names = other_names(connection, refs)
+    wanted = {(ref.origin, ref.leaf_index) for ref in (*refs, *names)}
     leaf_indexes = sorted({leaf_index for _, leaf_index in wanted})
     newest = [
         row.newest
@@ -199,7 +203,15 @@ def standing_opinions(
     rows = rows_where_in(
         connection, _SELECT_OPINIONS, _opinions.c.record_id, sorted(newest)
     )
-    return list(map(opinion_of_row, sorted(rows, key=lambda row: row.record_id)))
+    return [
+        _about(opinion_of_row(row), names)
+        for row in sorted(rows, key=lambda row: row.record_id)
+    ]
+
+
+def _about(opinion: StoredOpinion, names: Mapping[Ref, Ref]) -> StoredOpinion:
+    """Let an opinion about a record be about it under the name that was asked for."""
+    return replace(opinion, about=names.get(opinion.about, opinion.about))
 
 
 def _standing(

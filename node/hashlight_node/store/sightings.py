@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import case, delete, func, select, update
 
 from hashlight_node.model import RecordState
 from hashlight_node.store import tables
+from hashlight_node.store.reissues import other_names
 from hashlight_node.store.statements import rows_where_in, upsert
 from hashlight_protocol import Ref, Sighting
 
@@ -37,7 +38,7 @@ _TOTALS: Final = (
     )
     .join(_records, _records.c.record_id == _sightings.c.record_id)
     .join(_logs, _logs.c.log_id == _records.c.log_id)
-    .where(_records.c.state == RecordState.LIVE.value)
+    .where(_records.c.state == RecordState.LIVE.value, _logs.c.counts_from.is_not(None))
     .group_by(
         _sightings.c.ref_origin,
         _sightings.c.ref_index,
@@ -139,19 +140,28 @@ def totals_about(connection: Connection, refs: Sequence[Ref]) -> list[SightingTo
     Returns:
         By record, node and outcome.
     """
-    wanted = {(ref.origin, ref.leaf_index) for ref in refs}
-    leaf_indexes = sorted({leaf_index for _, leaf_index in wanted})
-    found = [
-        SightingTotal(Ref(row[0], row[1]), *row[2:])
-        for row in rows_where_in(
-            connection, _TOTALS, _sightings.c.ref_index, leaf_indexes
-        )
-        if (row[0], row[1]) in wanted
-    ]
-    found.sort(
-        key=lambda it: (it.about.origin, it.about.leaf_index, it.node, it.outcome)
+    names = {ref: ref for ref in refs} | other_names(connection, refs)
+    leaf_indexes = sorted({ref.leaf_index for ref in names})
+    totals: dict[tuple[str, int, str, str], SightingTotal] = {}
+    for row in rows_where_in(connection, _TOTALS, _sightings.c.ref_index, leaf_indexes):
+        about = names.get(Ref(row[0], row[1]))
+        if about is None:
+            continue
+        total = SightingTotal(about, *row[2:])
+        key = (about.origin, about.leaf_index, total.node, total.outcome)
+        # A record that had another name has reports under both.
+        earlier = totals.get(key)
+        totals[key] = total if earlier is None else _sum(earlier, total)
+    return [totals[key] for key in sorted(totals)]
+
+
+def _sum(one: SightingTotal, other: SightingTotal) -> SightingTotal:
+    return replace(
+        one,
+        count=one.count + other.count,
+        first_at=min(one.first_at, other.first_at),
+        last_at=max(one.last_at, other.last_at),
     )
-    return found
 
 
 def _smaller(one: Any, other: Any) -> ColumnElement[int]:  # noqa: ANN401 -- columns and numbers

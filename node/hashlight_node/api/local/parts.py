@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hashlight_node.exchange.cases import Cases
     from hashlight_node.exchange.changes import Feed
     from hashlight_node.exchange.clusters import Clusters
+    from hashlight_node.exchange.epochs import Epochs
     from hashlight_node.exchange.explain import Explain
     from hashlight_node.exchange.feedback import Feedback
     from hashlight_node.exchange.follow import Follower
@@ -89,6 +90,7 @@ class LocalParts(LookupParts):
     publisher: Publisher
     feedback: Feedback
     cases: Cases
+    epochs: Epochs
     inspect: Inspect
     peering: Peering
     follower: Follower
