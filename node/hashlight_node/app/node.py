@@ -36,6 +36,9 @@ by then never will: aiohttp reads no more from connections that are to be closed
 
 _PRUNE_SECONDS: Final = 3600
 
+_SETTLE_SECONDS: Final = 3600
+"""How late a key may be retired."""
+
 
 def system_clock() -> int:
     """Give the time in whole Unix seconds."""
@@ -93,6 +96,8 @@ async def start_node(
             _run_jobs(foundation, use_cases, refresher, listening)
         )
         stack.push_async_callback(_stop_jobs, jobs)
+        # Nobody is told of a key that a document does not name.
+        await use_cases.rotation.settle_quietly()
         local = await start_server(
             local_app,
             [behind.local] if behind else split_address(settings.local.listen),
@@ -136,12 +141,15 @@ async def _run_jobs(
         parts,
         sweep_seconds=exchange.sweep_seconds,
         heartbeat_seconds=exchange.heartbeat_seconds,
-        chores=_chores(foundation),
+        chores=_chores(foundation, use_cases),
     )
 
 
-def _chores(on: Foundation) -> list[Chore]:
-    chores = [Chore("prune-changes", _PRUNE_SECONDS, on.feed.prune)]
+def _chores(on: Foundation, use_cases: UseCases) -> list[Chore]:
+    chores = [
+        Chore("prune-changes", _PRUNE_SECONDS, on.feed.prune),
+        Chore("keys", _SETTLE_SECONDS, use_cases.rotation.settle_quietly),
+    ]
     seconds = on.settings.matching.snapshot_seconds
     if seconds:
         chores.append(Chore("snapshot", seconds, on.snapshots.save))

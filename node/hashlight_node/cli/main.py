@@ -13,6 +13,7 @@ from hashlight_node.cli import (
     exporting,
     feedback,
     importing,
+    keys,
     lists,
     lookups,
     nodes,
@@ -61,6 +62,7 @@ for commands in (
     peering,
     policies,
     tokens,
+    keys,
     offline,
 ):
     commands.register(app)

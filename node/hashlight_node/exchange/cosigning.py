@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hashlight_node.keys import signers_of
 from hashlight_protocol import (
     Note,
     UnknownKeyError,
@@ -44,11 +45,12 @@ def cosigned_note(
         now: Unix seconds.
 
     Returns:
-        Our signature line, and the note with the log's signatures and it.
+        Our signature lines, one for each key that counts, and the note with the log's
+        signatures and them.
     """
     bare = bare_note(signed)
-    line = cosign(bare, signer, now=now)
-    return line, append_signatures(bare, line)
+    lines = b"".join(cosign(bare, one, now=now) for one in signers_of(signer))
+    return lines, append_signatures(bare, lines)
 
 
 def note_cosigned_by(

@@ -18,6 +18,7 @@ from . import (
     feedback,
     follows,
     grants,
+    keys,
     lists,
     lookup,
     peers,
@@ -58,6 +59,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *evidence.OPERATIONS,
     *export.OPERATIONS,
     *tokens.OPERATIONS,
+    *keys.OPERATIONS,
 )
 """Everything that needs a token, in the order in which the document shows it."""
 
