@@ -89,7 +89,10 @@ class LogState(StrEnum):
 
 
 class RecordState(StrEnum):
-    """Whether lookups may use a record; only `LIVE` ones match."""
+    """Whether lookups may use a record; only `LIVE` ones match.
+
+    One that is `ENDED` is in a log that ended. It may go on in the next.
+    """
 
     LIVE = "live"
     RETRACTED = "retracted"
@@ -97,6 +100,7 @@ class RecordState(StrEnum):
     SUPERSEDED = "superseded"
     WITHHELD = "withheld"
     INVALID = "invalid"
+    ENDED = "ended"
 
 
 class PeerState(StrEnum):
@@ -152,6 +156,9 @@ class Log:
         checkpoint_size: Its tree size; at most `tree_size`.
         mirror_checkpoint: `checkpoint` with our mirror cosignature (followed logs).
         error: Why a quarantined log is quarantined.
+        counts_from: Since when lookups use its records; None if it goes on an older
+            log and is not whole yet.
+        counts_until: When it ended and another log took its place; None if it has not.
     """
 
     log_id: int
@@ -172,6 +179,8 @@ class Log:
     list_note_version: int
     meta: Mapping[str, object]
     error: str | None
+    counts_from: int | None = 0
+    counts_until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,8 @@ async def test_a_stolen_key_is_retired_at_once_and_the_exchange_goes_on(
     pair: Pair,
 ) -> None:
     rotation = pair.owner.node.use_cases.rotation
-    for use, name in (("log", "ncii"), ("http", None), ("witness", None)):
+    for use in USES:
+        name = "ncii" if use == "log" else None
         await rotation.rotate(use, name)
         kept = [one for one in await rotation.retire(use, name) if one.use == use]
         assert [one.state for one in kept] == ["signs"]

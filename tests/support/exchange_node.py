@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hashlight_node.exchange.applied import Applied
 from hashlight_node.exchange.copying import FollowParts
+from hashlight_node.exchange.epochs import Epochs
 from hashlight_node.exchange.follow import Follower
 from hashlight_node.exchange.inspect import Inspect
 from hashlight_node.exchange.list_notes import ListNotes
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from hashlight_node.exchange.live import ListState
     from hashlight_node.keys import Keyring
     from hashlight_node.model import Evidence, Follow, Log, Peer, StoredRecord
     from hashlight_node.store.database import Connection
@@ -63,6 +65,7 @@ class ExchangeNode:
     notices: Notices
     list_notes: ListNotes
     publisher: Publisher
+    epochs: Epochs
     pusher: Pusher
     witness: Witness
     follower: Follower
@@ -100,6 +103,11 @@ class ExchangeNode:
 
     async def evidence(self) -> list[Evidence]:
         return await self.read(deliveries.list_evidence)
+
+    async def lookup_lists(self) -> tuple[ListState, ...]:
+        """Give the lists that an answer is based on."""
+        query = parse_signal("md5", md5_of(0))
+        return tuple((await self.lookup.lookup([query], max_distance=None)).lists)
 
     async def matches(self, number: int) -> int:
         """Count the live records that assert the MD5 of record `number`."""
@@ -166,6 +174,14 @@ def _build(
         notices=notices,
         list_notes=list_notes,
         publisher=Publisher(
+            database=database,
+            keyring=keyring,
+            matcher=Applied(matcher.apply),
+            clock=clock,
+            node_name=name,
+            on_advanced=notices.advanced,
+        ),
+        epochs=Epochs(
             database=database,
             keyring=keyring,
             matcher=Applied(matcher.apply),

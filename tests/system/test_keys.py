@@ -236,3 +236,27 @@ def test_rotation_and_retirement_by_hand(company: Company) -> None:
     assert [row["state"] for row in keys_of(company, "witness")] == ["signs"]
     done = company.run("key", "list")
     assert b"witness" in done.stdout
+
+
+def test_a_stolen_log_key_ends_its_log_also_without_the_identity_key(
+    company: Company, tmp_path: Path
+) -> None:
+    company.start()
+    cli(company, "list", "create", "ncii")
+    cli(company, "publish", "ncii", "--signal", "md5:" + "1" * 32)
+    cli(company, "publish", "ncii", "--signal", "md5:" + "2" * 32)
+    company.stop()
+    desk = Desk(tmp_path)
+    cli(company, "key", "detach")
+    (company.directory / "keys" / "identity.key").rename(desk.key)
+    company.start()
+    command = ("key", "compromised", "ncii", "--final", "2", "--yes")
+    for _ in range(2):
+        assert refused(company, *command)["error"] == "identity-offline"
+    shown = ceremony(company, desk)
+    assert "ncii/1 (abandoned, final size 2)" in shown
+    assert cli(company, *command)["origin"] == f"{NAME}/hsf/v1/log/ncii/2"
+    # What was signed is used up: an old state of the database does not revive it.
+    company.stop()
+    company.start()
+    assert not list((company.directory / "keys" / "signed").glob("list-*"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hashlight_node.exchange.clusters import Clusters
 from hashlight_node.exchange.copying import FollowParts
+from hashlight_node.exchange.epochs import Epochs
 from hashlight_node.exchange.explain import Explain
 from hashlight_node.exchange.follow import Follower
 from hashlight_node.exchange.inspect import Inspect
@@ -30,6 +31,7 @@ class UseCases:
     """What a node can do."""
 
     publisher: Publisher
+    epochs: Epochs
     pusher: Pusher
     witness: Witness
     follower: Follower
@@ -68,6 +70,14 @@ def build_use_cases(on: Foundation) -> UseCases:
     )
     return UseCases(
         publisher=publisher,
+        epochs=Epochs(
+            database=on.database,
+            keyring=on.keyring,
+            matcher=on.applied,
+            clock=on.clock,
+            node_name=name,
+            on_advanced=on.notices.advanced,
+        ),
         pusher=Pusher(
             database=on.database,
             client=on.client,

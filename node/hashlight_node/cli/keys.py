@@ -19,6 +19,7 @@ from hashlight_node.cli.session import (
     read_settings,
     reported,
 )
+from hashlight_node.local_client import path_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,6 +80,32 @@ def retire(
         body = _choice(use, list_name)
         answer = open_session(config).client.post("/v1/keys/retire", body)
         _show(answer, as_json=as_json)
+
+
+@key_app.command("compromised")
+def compromised(
+    list_name: Annotated[str, typer.Argument(metavar="LIST")],
+    final: Annotated[
+        int, typer.Option(metavar="SIZE", help="Entries that were written by you.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Abandon a log whose key was stolen; peers undo what lies beyond SIZE."""
+    with reported(as_json=as_json):
+        if not yes:
+            question = f"abandon the log of {list_name!r} beyond {final} for good?"
+            typer.confirm(question, abort=True, err=True)
+        body: Json = {"ending": "abandoned", "final_size": final, "later": "drop"}
+        client = open_session(config).client
+        answer = client.post(path_of("lists", list_name, "epochs"), body)
+
+        def render(out: Console) -> None:
+            out.print(f"{answer['ended']} ended at size {answer['final_size']}")
+            out.print(f"{answer['origin']} goes on under a key of its own")
+
+        emit(answer, as_json=as_json, render=render)
 
 
 @key_app.command("export-request")

@@ -270,7 +270,7 @@ class KeyRotation:
         document = self._parts.descriptor.renew(tuple(http))
         if document is None:
             return
-        self._forget("descriptor")
+        self._forget("descriptor", document.version)
         keyring.journal.publish((*http, document.witness, document.mirror), now)
         # Only after the document without them is signed and kept.
         retired = [one for keys in old.values() for one in keys]
@@ -303,7 +303,11 @@ class KeyRotation:
         changed = await self._parts.database.write(
             lambda conn: self._name(conn, log, wanted)
         )
-        self._forget(f"list-{log.list_name}")
+        published = await self._parts.database.read(
+            lambda conn: logs.find_log(conn, origin)
+        )
+        if published is not None:
+            self._forget(f"list-{log.list_name}", published.list_note_version)
         keys = [one.key for one in wanted]
         await asyncio.to_thread(keyring.journal.publish, keys, self._parts.clock())
         if old:
@@ -331,7 +335,8 @@ class KeyRotation:
             return False
         renewed = replace(renewed, version=note.version + 1)
         raw = sign_list_note(renewed, keyring.identity)
-        logs.set_list_note(conn, latest.log_id, raw, renewed.version)
+        for one in logs.logs_of_list(conn, latest.node, latest.list_name):
+            logs.set_list_note(conn, one.log_id, raw, renewed.version)
         # The same tree again: whoever reads the newest note knows a key that signed it.
         known = open_checkpoint(
             latest.checkpoint, keyring.log_keys(log.origin), origin=log.origin
@@ -360,11 +365,11 @@ class KeyRotation:
         published_at = self._keyring.journal.published_at(key)
         return -1 if published_at is None else self._parts.clock() - published_at
 
-    def _forget(self, subject: str) -> None:
+    def _forget(self, subject: str, version: int) -> None:
         """Drop a signature that is in effect, so that it cannot be used again."""
         identity = self._keyring.identity
         if isinstance(identity, OfflineIdentity):
-            identity.forget(subject)
+            identity.forget(subject, version)
 
     def _view(self) -> tuple[KeyView, ...]:
         identity = self._keyring.identity

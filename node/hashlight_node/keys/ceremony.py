@@ -104,6 +104,11 @@ def subject_of(text: bytes) -> str:
     return f"list-{name}"
 
 
+def version_of(document: bytes) -> int:
+    """Read the version of a document that was verified before; a note or its text."""
+    return int(json.loads(document.split(b"\n")[1])["version"])
+
+
 def encode_request(identity: VerifierKey, texts: Sequence[bytes]) -> bytes:
     """Write a request; its documents stay as they are, to the byte."""
     lines = [_REQUEST, f"node {identity.name}", f"identity {encode_vkey(identity)}"]

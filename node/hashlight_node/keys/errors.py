@@ -57,7 +57,7 @@ class IdentityOfflineError(Exception):
 
     def __init__(self, subject: str) -> None:
         super().__init__(
-            f"the identity key is not on this machine; {subject} waits to be signed: "
-            "hashlight key export-request, key sign, key import"
+            f"{subject} waits to be signed there: hashlight key export-request here, "
+            "hashlight key sign there, hashlight key import here"
         )
         self.subject = subject

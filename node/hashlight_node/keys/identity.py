@@ -23,7 +23,7 @@ from hashlight_protocol import (
     parse_vkey,
 )
 
-from .ceremony import encode_request, parse_signed, subject_of
+from .ceremony import encode_request, parse_signed, subject_of, version_of
 from .errors import IdentityOfflineError, KeyFileError
 from .files import replace_file
 
@@ -105,9 +105,17 @@ class OfflineIdentity:
             (self._unsigned / subject).unlink(missing_ok=True)
         return tuple(notes.values())
 
-    def forget(self, subject: str) -> None:
-        """Drop a signature that has done its work."""
-        (self._signed / subject).unlink(missing_ok=True)
+    def forget(self, subject: str, version: int) -> None:
+        """Drop a signature that has done its work.
+
+        Args:
+            subject: What the document is about.
+            version: The version that is in effect; a later one is still needed.
+        """
+        path = self._signed / subject
+        note = _read(path)
+        if note is not None and version_of(note) <= version:
+            path.unlink()
 
     def _waiting(self) -> dict[str, bytes]:
         return {

@@ -157,9 +157,9 @@ class Keyring:
         name = parse_origin(origin)
         if name.node != self.node:
             raise KeyFileError(self.directory, f"log {origin} belongs to another node")
-        existing = [one for one in self._read_logs() if one.name == origin]
-        if existing and self._waits(name.list_name, existing[-1].key):
+        if self.waits(origin):
             return self.log(origin)
+        existing = [one for one in self._read_logs() if one.name == origin]
         if existing:
             raise KeyExistsError(existing[0].path, origin)
         self._add("log", new_signer("log", origin))
@@ -209,10 +209,13 @@ class Keyring:
             sync_directory(self.directory)
             self._arrange()
 
-    def _waits(self, list_name: str, key: VerifierKey) -> bool:
-        identity = self.identity
-        return isinstance(identity, OfflineIdentity) and identity.waits_for(
-            list_name, encode_vkey(key)
+    def waits(self, origin: str) -> bool:
+        """Tell whether a log's key waits for the list note that first names it."""
+        identity, name = self.identity, parse_origin(origin)
+        return (
+            self.has_log(origin)
+            and isinstance(identity, OfflineIdentity)
+            and identity.waits_for(name.list_name, encode_vkey(self.log(origin).key))
         )
 
     def _read_logs(self) -> list[StoredKey]:
