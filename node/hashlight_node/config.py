@@ -182,8 +182,8 @@ class KeySettings(_Section):
     """Where the secret keys are kept; back them up apart from the store."""
 
     directory: Path = Field(default=Path("keys"), strict=False)
-    passphrase_file: Path | None = Field(default=None, strict=False)
-    agent_socket: Path | None = Field(default=None, strict=False)
+    passphrase_file: str = ""
+    agent_socket: str = ""
     overlap_days: int = Field(default=30, ge=30, le=3650)
 
 
@@ -314,7 +314,7 @@ def _override(
 def _environment_value(model: object, key: str, text: str) -> object:
     """Read text as the key's type; what does not parse is left for validation."""
     fields = getattr(model, "model_fields", {})
-    if key not in fields or fields[key].annotation in (str, Path, Path | None):
+    if key not in fields or fields[key].annotation in (str, Path):
         return text
     try:
         return tomllib.loads(f"value = {text}")["value"]
@@ -333,14 +333,14 @@ def _sentence(detail: ErrorDetails) -> str:
 
 def _resolve(settings: Settings, directory: Path) -> Settings:
     keys = settings.keys
-    paths = {
-        name: None if path is None else directory / path
+    paths: dict[str, object] = {
+        name: str(directory / path) if path else path
         for name, path in (
-            ("directory", keys.directory),
             ("passphrase_file", keys.passphrase_file),
             ("agent_socket", keys.agent_socket),
         )
     }
+    paths["directory"] = directory / keys.directory
     keys = keys.model_copy(update=paths)
     store = StoreSettings(url=_absolute_url(settings.store.url, directory))
     return settings.model_copy(update={"keys": keys, "store": store})

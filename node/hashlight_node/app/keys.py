@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hashlight_node.keys import KeyAccess, read_passphrase
@@ -17,7 +18,9 @@ def key_access(settings: Settings) -> KeyAccess:
         KeyFileError: The passphrase cannot be read, or others can read it.
     """
     keys = settings.keys
-    passphrase = None
-    if keys.passphrase_file is not None:
-        passphrase = read_passphrase(keys.passphrase_file)
-    return KeyAccess(passphrase=passphrase, agent=keys.agent_socket)
+    return KeyAccess(
+        passphrase=read_passphrase(Path(keys.passphrase_file))
+        if keys.passphrase_file
+        else None,
+        agent=Path(keys.agent_socket) if keys.agent_socket else None,
+    )
