@@ -15,6 +15,7 @@ from hashlight_protocol import (
     open_checkpoint,
     open_descriptor,
     open_list_note,
+    verify_cosignature,
 )
 from support.clock import ManualClock
 from support.made_records import indicators
@@ -190,6 +191,32 @@ async def test_what_a_retired_key_signed_is_known_when_a_peer_still_has_it(
     pusher = pair.owner.node.use_cases.pusher
     await pusher.collect_acknowledgement(ORIGIN, peer, wait_seconds=0)
     await pair.exchanged()
+
+
+async def test_what_is_stored_is_signed_anew_although_there_is_nothing_new(
+    pair: Pair,
+) -> None:
+    old = await pair.follower.log(ORIGIN)
+    await pair.rotate(pair.owner, "log")
+    await pair.rotate(pair.follower, "mirror")
+    pair.clock.advance(31 * DAY)
+    await pair.settle()
+    await pair.follower.node.use_cases.follower.sync(pair.owner.name, "ncii")
+
+    new = await pair.follower.log(ORIGIN)
+    assert new.tree_size == old.tree_size
+    assert new.mirror_checkpoint is not None
+    assert new.checkpoint is not None
+    log_key = pair.owner.node.foundation.keyring.log(ORIGIN).key
+    mirror_key = pair.follower.node.foundation.keyring.mirror.key
+    open_checkpoint(new.checkpoint, [log_key], origin=ORIGIN)
+    open_checkpoint(new.mirror_checkpoint, [log_key], origin=ORIGIN)
+    at = verify_cosignature(new.mirror_checkpoint, mirror_key)
+    assert at == pair.clock.now
+    peer = await pair.owner.peer(pair.follower.name)
+    pusher = pair.owner.node.use_cases.pusher
+    await pusher.collect_acknowledgement(ORIGIN, peer, wait_seconds=0)
+    assert await pair.evidence() == 0
 
 
 async def test_a_stolen_key_is_retired_at_once_and_the_exchange_goes_on(
