@@ -182,6 +182,9 @@ class KeySettings(_Section):
     """Where the secret keys are kept; back them up apart from the store."""
 
     directory: Path = Field(default=Path("keys"), strict=False)
+    passphrase_file: str = ""
+    agent_socket: str = ""
+    overlap_days: int = Field(default=30, ge=30, le=3650)
 
 
 class ExchangeSettings(_Section):
@@ -329,7 +332,16 @@ def _sentence(detail: ErrorDetails) -> str:
 
 
 def _resolve(settings: Settings, directory: Path) -> Settings:
-    keys = KeySettings(directory=directory / settings.keys.directory)
+    keys = settings.keys
+    paths: dict[str, object] = {
+        name: str(directory / path) if path else path
+        for name, path in (
+            ("passphrase_file", keys.passphrase_file),
+            ("agent_socket", keys.agent_socket),
+        )
+    }
+    paths["directory"] = directory / keys.directory
+    keys = keys.model_copy(update=paths)
     store = StoreSettings(url=_absolute_url(settings.store.url, directory))
     return settings.model_copy(update={"keys": keys, "store": store})
 

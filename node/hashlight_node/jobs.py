@@ -22,6 +22,7 @@ from sqlalchemy.exc import OperationalError
 
 from hashlight_node.exchange.errors import ExchangeError
 from hashlight_node.exchange.notices import Backoff, PendingQueue
+from hashlight_node.keys import SignerUnavailableError
 from hashlight_node.model import PeerState, Role
 from hashlight_node.peers.errors import (
     PeerError,
@@ -317,6 +318,9 @@ class _Jobs:
         except ScrubError:
             # The erase is done and lookups know; the sweep tries the files again.
             _log.error("erased bytes could not be removed yet", job=job)
+        except SignerUnavailableError:
+            _log.error("a key cannot sign now", job=job)
+            return False
         except OperationalError as error:
             name = _storage_trouble(error)
             if name is None:

@@ -220,7 +220,7 @@ async def test_a_dispute_of_the_old_record_is_seen_at_the_new_one(
     await cases.epochs.begin_next("ncii", ending=Frozen())
 
     async def seen() -> bool:
-        detail = await cases.inspect.record(Ref(TWO, ref.leaf_index))
+        detail = await cases.feedback.about_record(Ref(TWO, ref.leaf_index))
         return [one.node for one in detail.opinions] == ["alpha.example"]
 
     await until(seen)

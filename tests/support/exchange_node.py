@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from hashlight_node.exchange.applied import Applied
 from hashlight_node.exchange.copying import FollowParts
 from hashlight_node.exchange.epochs import Epochs
+from hashlight_node.exchange.feedback import Feedback
 from hashlight_node.exchange.follow import Follower
 from hashlight_node.exchange.inspect import Inspect
 from hashlight_node.exchange.list_notes import ListNotes
@@ -73,6 +74,7 @@ class ExchangeNode:
     serving: Serving
     lookup: Lookup
     inspect: Inspect
+    feedback: Feedback
 
     async def read(self, function: Callable[[Connection], Found]) -> Found:
         return await self.database.read(function)
@@ -164,6 +166,14 @@ def _build(
 ) -> ExchangeNode:
     matcher, client, notices = rest
     list_notes = ListNotes(database=database, client=client, clock=clock)
+    publisher = Publisher(
+        database=database,
+        keyring=keyring,
+        matcher=Applied(matcher.apply),
+        clock=clock,
+        node_name=name,
+        on_advanced=notices.advanced,
+    )
     return ExchangeNode(
         name=name,
         clock=clock,
@@ -173,14 +183,7 @@ def _build(
         client=client,
         notices=notices,
         list_notes=list_notes,
-        publisher=Publisher(
-            database=database,
-            keyring=keyring,
-            matcher=Applied(matcher.apply),
-            clock=clock,
-            node_name=name,
-            on_advanced=notices.advanced,
-        ),
+        publisher=publisher,
         epochs=Epochs(
             database=database,
             keyring=keyring,
@@ -231,4 +234,7 @@ def _build(
             clock=clock,
         ),
         inspect=Inspect(database=database, clock=clock, node_name=name),
+        feedback=Feedback(
+            database=database, publisher=publisher, clock=clock, node_name=name
+        ),
     )

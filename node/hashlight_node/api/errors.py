@@ -126,6 +126,13 @@ class NodeUnavailableError(RequestError):
         super().__init__("the node behind this worker does not answer")
 
 
+class DescriptorUnsignedError(RequestError):
+    """The node's first descriptor waits for the machine with the identity key."""
+
+    def __init__(self) -> None:
+        super().__init__("the descriptor of this node is not signed yet")
+
+
 class SlowBodyError(RequestError):
     """A body did not arrive in time.
 

@@ -19,7 +19,11 @@ import orjson
 from aiohttp import web
 
 from hashlight_node.exchange import errors as exchange
-from hashlight_node.keys import KeyExistsError
+from hashlight_node.keys import (
+    IdentityOfflineError,
+    KeyExistsError,
+    SignerUnavailableError,
+)
 from hashlight_node.matching.image import ImageRefusal, ImageRefusedError
 from hashlight_node.peers import errors as peers
 from hashlight_node.store.errors import ScrubError
@@ -109,6 +113,9 @@ _REQUESTS: Final[Mapping[type[Exception], Problem]] = {
     requests.NotFoundError: Problem(404, "not-found", "There is nothing here"),
     requests.RateLimitedError: Problem(429, "rate-limited", "Too many requests"),
     requests.NodeUnavailableError: Problem(503, "unavailable", "The node is not there"),
+    requests.DescriptorUnsignedError: Problem(
+        503, "unavailable", "The node is not ready"
+    ),
     requests.SlowBodyError: Problem(408, "slow-body", "The body came too slowly"),
 }
 
@@ -146,6 +153,12 @@ _PEERS: Final[Mapping[type[Exception], Problem]] = {
 
 _STORE: Final[Mapping[type[Exception], Problem]] = {
     KeyExistsError: Problem(409, "key-exists", "The log has existed before"),
+    IdentityOfflineError: Problem(
+        409, IdentityOfflineError.code, "The identity key is on another machine"
+    ),
+    SignerUnavailableError: Problem(
+        503, SignerUnavailableError.code, "A key cannot sign now"
+    ),
     # The erase itself is done; repeating the request removes what is left of it.
     ScrubError: Problem(503, "unavailable", "Erased bytes are not all removed yet"),
 }
@@ -283,6 +296,8 @@ def _headers(error: Exception) -> dict[str, str]:
         case (
             peers.PeerUnavailableError()
             | ScrubError()
+            | SignerUnavailableError()
+            | requests.DescriptorUnsignedError()
             | requests.NodeUnavailableError()
         ):
             return {"Retry-After": str(RETRY_SECONDS)}

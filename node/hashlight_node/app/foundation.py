@@ -10,7 +10,7 @@ from hashlight_node.exchange.applied import Applied
 from hashlight_node.exchange.changes import Feed
 from hashlight_node.exchange.match_log import MatchBuffer, MatchLog
 from hashlight_node.exchange.notices import Notices
-from hashlight_node.keys import load_keyring
+from hashlight_node.keys import OwnDescriptor, load_keyring
 from hashlight_node.matching.index import kernel_name
 from hashlight_node.observability import Metrics
 from hashlight_node.peers.client import PeerClient
@@ -20,6 +20,7 @@ from hashlight_node.store.database import Database
 from hashlight_protocol import SPEC_VERSION
 
 from .judging import build_criteria
+from .keys import key_access
 from .memory import choose_memory, keep_snapshot
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Foundation:
     settings: Settings
     clock: Clock
     keyring: Keyring
+    descriptor: OwnDescriptor
     database: Database
     matcher: Matcher
     criteria: Criteria
@@ -63,7 +65,9 @@ async def lay_foundation(
         KeyFileError: The keys cannot be used as they are.
         StoreError: The database cannot.
     """
-    keyring = load_keyring(settings.keys.directory, settings.node.name)
+    keyring = load_keyring(
+        settings.keys.directory, settings.node.name, access=key_access(settings)
+    )
     database = Database.open(settings.store.url)
     memory = await choose_memory(settings, database, behind)
     matcher = memory.matcher
@@ -91,6 +95,7 @@ async def lay_foundation(
         settings=settings,
         clock=clock,
         keyring=keyring,
+        descriptor=OwnDescriptor(keyring),
         database=database,
         matcher=matcher,
         criteria=criteria,

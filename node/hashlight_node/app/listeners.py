@@ -13,7 +13,6 @@ from hashlight_node.api.local.counts import collect_counts
 from hashlight_node.api.local.match_events import accept_match_events
 from hashlight_node.api.local.parts import LocalLimits, LocalParts
 from hashlight_node.exchange.serve import LONG_POLL_SECONDS
-from hashlight_node.keys import publish_descriptor
 from hashlight_protocol import MAX_ADD_CHECKPOINT_BYTES, Descriptor, HttpKey
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def federation_application(
     node = on.settings.node
     descriptor = Descriptor(
         name=node.name,
-        version=0,  # `publish_descriptor` counts it up where there is news.
+        version=0,  # Counted up where there is news; the keys are those of the moment.
         base=node.base,
         http_keys=(HttpKey(on.keyring.http_key_id, on.keyring.http.key.public_key),),
         witness=on.keyring.witness.key,
@@ -44,12 +43,13 @@ def federation_application(
             "long_poll_seconds": LONG_POLL_SECONDS,
         },
     )
+    on.descriptor.describe(descriptor)
     app = build_federation(
         FederationParts(
             node_name=node.name,
             serving=use_cases.serving,
             witness=use_cases.witness,
-            descriptor=publish_descriptor(on.keyring, descriptor),
+            descriptor=on.descriptor.read,
         ),
         authenticator=Authenticator(
             on.database,
@@ -92,6 +92,7 @@ def local_application(
         policies=use_cases.policies,
         clusters=use_cases.clusters,
         explain=use_cases.explain,
+        rotation=use_cases.rotation,
         metrics=on.metrics,
         clock=on.clock,
         limits=LocalLimits(

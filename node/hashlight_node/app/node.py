@@ -38,6 +38,8 @@ _PRUNE_SECONDS: Final = 3600
 
 _SIGHTINGS_SECONDS: Final = 3600
 """Owners look at trends, not at single matches, so nobody needs them sooner."""
+_SETTLE_SECONDS: Final = 3600
+"""How late a key may be retired."""
 
 
 def system_clock() -> int:
@@ -96,6 +98,8 @@ async def start_node(
             _run_jobs(foundation, use_cases, refresher, listening)
         )
         stack.push_async_callback(_stop_jobs, jobs)
+        # Nobody is told of a key that a document does not name.
+        await use_cases.rotation.settle_quietly()
         local = await start_server(
             local_app,
             [behind.local] if behind else split_address(settings.local.listen),
@@ -147,6 +151,7 @@ def _chores(on: Foundation, use_cases: UseCases) -> list[Chore]:
     chores = [
         Chore("prune-changes", _PRUNE_SECONDS, on.feed.prune),
         Chore("sightings", _SIGHTINGS_SECONDS, use_cases.feedback.publish_sightings),
+        Chore("keys", _SETTLE_SECONDS, use_cases.rotation.settle_quietly),
     ]
     seconds = on.settings.matching.snapshot_seconds
     if seconds:

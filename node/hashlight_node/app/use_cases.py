@@ -20,6 +20,7 @@ from hashlight_node.exchange.peering import Peering
 from hashlight_node.exchange.policies import Policies
 from hashlight_node.exchange.publish import Publisher
 from hashlight_node.exchange.push import Pusher
+from hashlight_node.exchange.rotation import KeyRotation, RotationParts
 from hashlight_node.exchange.serve import Serving
 from hashlight_node.exchange.witness import Witness
 
@@ -45,6 +46,7 @@ class UseCases:
     clusters: Clusters
     explain: Explain
     inspect: Inspect
+    rotation: KeyRotation
 
 
 def build_use_cases(on: Foundation) -> UseCases:
@@ -141,4 +143,16 @@ def build_use_cases(on: Foundation) -> UseCases:
             clock=on.clock,
         ),
         inspect=Inspect(database=on.database, clock=on.clock, node_name=name),
+        rotation=KeyRotation(
+            RotationParts(
+                database=on.database,
+                keyring=on.keyring,
+                client=on.client,
+                descriptor=on.descriptor,
+                publisher=publisher,
+                clock=on.clock,
+                overlap_seconds=on.settings.keys.overlap_days * 86_400,
+                on_advanced=on.notices.advanced,
+            ),
+        ),
     )

@@ -14,6 +14,7 @@ from hashlight_node.cli import (
     exporting,
     feedback,
     importing,
+    keys,
     lists,
     lookups,
     nodes,
@@ -63,6 +64,7 @@ for commands in (
     peering,
     policies,
     tokens,
+    keys,
     offline,
 ):
     commands.register(app)

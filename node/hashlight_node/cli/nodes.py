@@ -19,6 +19,7 @@ from hashlight_node.cli.session import (
     CommandError,
     ConfigOption,
     JsonOption,
+    UsageError,
     emit,
     open_session,
     read_settings,
@@ -44,11 +45,15 @@ def init(
     local: Annotated[
         str, typer.Option(help="Address of the local API.")
     ] = "127.0.0.1:8441",
+    identity: Annotated[
+        str | None,
+        typer.Option(help="vkey of an identity key that stays on another machine."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a node: configuration, keys, database and an admin token."""
     with reported(as_json=as_json):
-        made = _init(directory, name, base, local)
+        made = _init(directory, name, base, local, identity)
 
         def render(out: Console) -> None:
             out.print(f"node      {made['name']}")
@@ -62,21 +67,27 @@ def init(
         emit(made, as_json=as_json, render=render)
 
 
-def _init(directory: Path, name: str, base: str, local: str) -> Json:
+def _init(
+    directory: Path, name: str, base: str, local: str, identity: str | None
+) -> Json:
     from hashlight_node.config import initial_config
     from hashlight_node.keys import create_keyring
     from hashlight_node.store.migrate import migrate as migrate_store
-    from hashlight_protocol import encode_vkey
+    from hashlight_protocol import encode_vkey, parse_vkey
 
     config = directory / CONFIG_FILE
     if config.exists():
         message = f"{config} exists already; a node is never overwritten"
         raise CommandError(message)
     text = initial_config(name, base, local)
+    public = None if identity is None else parse_vkey(identity)
+    if public is not None and public.name != name:
+        message = f"that is the identity key of {public.name}"
+        raise UsageError(message)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     config.write_text(text, encoding="utf-8")
     settings = read_settings(config)
-    keyring = create_keyring(settings.keys.directory, name)
+    keyring = create_keyring(settings.keys.directory, name, identity=public)
     migrate_store(settings.store.url)
     token = asyncio.run(_create_admin_token(settings.store.url, int(time.time())))
     _write_private(directory / ADMIN_TOKEN_FILE, token + "\n")
@@ -215,11 +226,14 @@ def request(
 async def _ask(
     settings: Settings, method: str, url: str, body: bytes
 ) -> tuple[int, Mapping[str, str], bytes]:
+    from hashlight_node.app.keys import key_access
     from hashlight_node.keys import load_keyring
     from hashlight_node.peers.client import PeerClient
     from hashlight_node.peers.network import open_session as open_peer_session
 
-    keyring = load_keyring(settings.keys.directory, settings.node.name)
+    keyring = load_keyring(
+        settings.keys.directory, settings.node.name, access=key_access(settings)
+    )
     async with open_peer_session(
         allow_loopback=True,
         allow_private=True,  # the operator typed the address

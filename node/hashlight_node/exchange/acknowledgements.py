@@ -26,6 +26,7 @@ from hashlight_protocol import (
     ProtocolError,
     RollbackError,
     SplitViewError,
+    UnknownKeyError,
     frontier_from_tiles,
     open_checkpoint,
     open_descriptor,
@@ -34,6 +35,7 @@ from hashlight_protocol import (
 )
 
 from .cosigning import bare_note, note_cosigned_by
+from .descriptors import PeerDescriptors
 from .errors import UnknownListError
 from .evidence import keep_evidence
 
@@ -108,6 +110,9 @@ class Collector:
         self._database = database
         self._client = client
         self._keyring = keyring
+        self._descriptors = PeerDescriptors(
+            database=database, client=client, clock=clock
+        )
         self._clock = clock
         self._etags: dict[tuple[str, str], str] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -171,7 +176,14 @@ class Collector:
         log, root_hash, signed = await self._database.read(
             lambda conn: self._compare(conn, origin, peer, fetched.body)
         )
-        acknowledgement = _verify(peer, log, root_hash, signed, now=self._clock())
+        try:
+            acknowledgement = _verify(peer, log, root_hash, signed, now=self._clock())
+        except PeerMisbehavedError as error:
+            if not isinstance(error.cause, UnknownKeyError):
+                raise
+            # A key that is newer than the descriptor that we have, perhaps.
+            peer = await self._descriptors.renew(peer)
+            acknowledgement = _verify(peer, log, root_hash, signed, now=self._clock())
         await self._database.write(lambda conn: _save(conn, log, peer, acknowledgement))
         if fetched.etag is not None:
             self._etags[key] = fetched.etag
@@ -185,8 +197,9 @@ class Collector:
         if log is None:
             raise UnknownListError(origin)
         with blaming(peer.name, f"mirror checkpoint of {origin}", raw):
-            key = self._keyring.log(origin).key
-            signed = open_checkpoint(raw, [key], origin=origin)
+            # Retired ones too: the peer may have been away since.
+            keys = self._keyring.log_keys(origin)
+            signed = open_checkpoint(raw, keys, origin=origin)
             size = signed.head.tree_size
             if size > log.checkpoint_size:
                 # We signed this and do not have it: our store is an old one.

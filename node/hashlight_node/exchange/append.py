@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hashlight_node.keys import signers_of
 from hashlight_node.model import LogState
 from hashlight_node.store import logs, records
 from hashlight_protocol import (
@@ -76,7 +77,7 @@ def append(
         log: One of our own, as this transaction read it.
         entries: In order, at least one.
         bodies: One for each entry.
-        signer: Key of the log.
+        signer: Key of the log, or all of them while one replaces another.
         now: Unix seconds.
 
     Raises:
@@ -90,7 +91,7 @@ def append(
     frontier = stored_frontier(conn, log).extend(hashes)
     checkpoint = Checkpoint(log.origin, frontier.size, frontier.root)
     grown = logs.append_verified(conn, log, raw, hashes, root_hash=frontier.root)
-    note = sign_checkpoint(checkpoint, (signer,))
+    note = sign_checkpoint(checkpoint, signers_of(signer))
     signed = logs.set_checkpoint(
         conn, grown, note, frontier.size, mirror_checkpoint=None, verified_at=now
     )

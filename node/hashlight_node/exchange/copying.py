@@ -15,7 +15,7 @@ from hashlight_node.store import logs, records
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import BadProofError, Erase, RecordEntry, Retract
 
-from .cosigning import bare_note, cosigned_note
+from .cosigning import bare_note, cosigned_note, is_sealed_by
 from .erasures import ErasureClaims
 from .errors import FollowQuarantinedError, PeerQuarantinedError, UnknownFollowError
 from .scrubbing import scrub
@@ -239,22 +239,33 @@ class Copy:
 
         await self._commit(write, batch)
 
-    async def confirm(self) -> None:
-        """Write down that what we have was still the newest a moment ago."""
+    async def confirm(self, signed: SignedCheckpoint) -> None:
+        """Write down that what we have was still the newest a moment ago.
+
+        Args:
+            signed: The checkpoint that we have, as it came now: keys may be new.
+        """
+        now, known = self._parts.clock(), self.log.mirror_checkpoint
+        is_sealed = known is None or is_sealed_by(known, signed, self._parts.mirror)
+        mirrored = known
+        if not is_sealed:
+            _, mirrored = cosigned_note(signed, self._parts.mirror, now=now)
 
         def write(conn: Connection) -> None:
             self._check_wanted(conn)
             logs.set_checkpoint(
                 conn,
                 self.log,
-                self.log.checkpoint or b"",
+                bare_note(signed),
                 self.log.checkpoint_size,
-                mirror_checkpoint=self.log.mirror_checkpoint,
-                verified_at=self._parts.clock(),
+                mirror_checkpoint=mirrored,
+                verified_at=now,
             )
             self._set_synced(conn, self.log.error)
 
         await self._parts.database.write(write)
+        if not is_sealed:
+            self._parts.notices.wake(self.log.origin)
 
     async def _commit(
         self, write: Callable[[Connection], _Stored], batch: Batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hashlight_node.keys import signers_of
 from hashlight_protocol import (
     Note,
     UnknownKeyError,
@@ -11,6 +12,7 @@ from hashlight_protocol import (
     cosign,
     encode_note,
     encode_signature,
+    parse_note,
 )
 
 if TYPE_CHECKING:
@@ -44,11 +46,29 @@ def cosigned_note(
         now: Unix seconds.
 
     Returns:
-        Our signature line, and the note with the log's signatures and it.
+        Our signature lines, one for each key that counts, and the note with the log's
+        signatures and them.
     """
     bare = bare_note(signed)
-    line = cosign(bare, signer, now=now)
-    return line, append_signatures(bare, line)
+    lines = b"".join(cosign(bare, one, now=now) for one in signers_of(signer))
+    return lines, append_signatures(bare, lines)
+
+
+def is_sealed_by(note: bytes, signed: SignedCheckpoint, signer: Signer) -> bool:
+    """Tell whether a note of ours has the signatures of all keys that count now.
+
+    Keys are replaced while there is nothing new to sign. Whoever reads the newest
+    documents must find a signature by a key that they name.
+
+    Args:
+        note: What we cosigned once.
+        signed: The same checkpoint as its log signs it now.
+        signer: Our key, or keys, that cosigned.
+    """
+    found = {(one.name, one.key_id) for one in parse_note(note).signatures}
+    keys = [key for key, _ in signed.opened.verified]
+    keys += [one.key for one in signers_of(signer)]
+    return found == {(key.name, key.key_id) for key in keys}
 
 
 def note_cosigned_by(

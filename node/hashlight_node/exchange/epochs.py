@@ -198,8 +198,9 @@ class Epochs:
         epoch = old.epoch + 1
         origin = log_origin(self._node_name, old.list_name, epoch)
         # A key without a log: an attempt that was cut off, or a log that was lost. It
-        # may have signed, so another log must not have its name.
-        while self._keyring.has_log(origin):
+        # may have signed, so another log must not have its name. A key that only waits
+        # for the list note has not.
+        while self._keyring.has_log(origin) and not self._keyring.waits(origin):
             epoch += 1
             origin = log_origin(self._node_name, old.list_name, epoch)
         return origin

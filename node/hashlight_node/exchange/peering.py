@@ -6,35 +6,30 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hashlight_node.model import FollowState, LogState, PeerState
-from hashlight_node.peers.errors import PeerMisbehavedError, blaming
+from hashlight_node.peers.errors import blaming
 from hashlight_node.store import logs
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
     ED25519,
     BadKeyError,
     MalformedError,
-    encode_vkey,
     is_node_name,
     list_id,
-    open_descriptor,
     parse_vkey,
-    verify_successor,
 )
 
+from .descriptors import PeerDescriptors, open_as, pinned, replace_descriptor
 from .errors import (
     OwnNodeError,
-    PeerPinnedError,
     UnknownFollowError,
     UnknownListError,
-    UnknownPeerError,
 )
-from .evidence import keep_evidence
 
 if TYPE_CHECKING:
     from hashlight_node.model import Clock, Follow, Grant, Peer
     from hashlight_node.peers.client import PeerClient
     from hashlight_node.store.database import Connection, Database
-    from hashlight_protocol import Descriptor, VerifierKey
+    from hashlight_protocol import VerifierKey
 
     from .notices import Notices
 
@@ -64,6 +59,9 @@ class Peering:
         self._clock = clock
         self._node_name = node_name
         self._notices = notices
+        self._descriptors = PeerDescriptors(
+            database=database, client=client, clock=clock
+        )
 
     async def add_peer(self, base: str, vkey: str) -> Peer:
         """Pin a node by its identity key, and read its other keys from it.
@@ -87,7 +85,7 @@ class Peering:
         if identity.name == self._node_name:
             raise OwnNodeError
         raw = await self._client.fetch_descriptor(base)
-        descriptor = _open(identity, raw)
+        descriptor = open_as(identity, raw)
         with blaming(identity.name, "descriptor", raw):
             if descriptor.base != base:
                 raise MalformedError("descriptor", "it names another base URL")
@@ -95,7 +93,9 @@ class Peering:
         def save(conn: Connection) -> Peer:
             known = peer_store.find_peer(conn, identity.name)
             if known is not None:
-                return self._replace(conn, known, identity, descriptor, raw)
+                return replace_descriptor(
+                    conn, known, identity, descriptor, raw, now=self._clock()
+                )
             return peer_store.insert_peer(
                 conn,
                 name=identity.name,
@@ -118,20 +118,7 @@ class Peering:
             PeerMisbehavedError: What it gives is not a newer one of its own; evidence
                 is kept, and what we have stays.
         """
-        peer = await self._database.read(lambda conn: _peer(conn, peer_name))
-        identity = parse_vkey(peer.identity_vkey)
-        raw = await self._client.fetch_descriptor(peer.base)
-
-        def save(conn: Connection) -> Peer:
-            known = _peer(conn, peer_name)
-            return self._replace(conn, known, identity, descriptor, raw)
-
-        try:
-            descriptor = _open(identity, raw)
-            return await self._database.write(save)
-        except PeerMisbehavedError as error:
-            await self._keep(peer, error)
-            raise
+        return await self._descriptors.refresh(peer_name)
 
     async def quarantine(self, peer_name: str) -> Peer:
         """Stop talking to a peer. What was copied from it goes on serving lookups.
@@ -141,9 +128,9 @@ class Peering:
         """
 
         def write(conn: Connection) -> Peer:
-            peer = _peer(conn, peer_name)
+            peer = pinned(conn, peer_name)
             peer_store.set_peer_state(conn, peer.peer_id, PeerState.QUARANTINED)
-            return _peer(conn, peer_name)
+            return pinned(conn, peer_name)
 
         return await self._database.write(write)
 
@@ -158,7 +145,7 @@ class Peering:
         """
 
         def write(conn: Connection) -> tuple[Peer, list[Follow]]:
-            peer = _peer(conn, peer_name)
+            peer = pinned(conn, peer_name)
             peer_store.set_peer_state(conn, peer.peer_id, PeerState.ACTIVE)
             follows = [
                 follow
@@ -167,7 +154,7 @@ class Peering:
             ]
             for follow in follows:
                 _start_again(conn, follow)
-            return _peer(conn, peer_name), follows
+            return pinned(conn, peer_name), follows
 
         peer, follows = await self._database.write(write)
         for follow in follows:
@@ -183,7 +170,7 @@ class Peering:
         """
 
         def write(conn: Connection) -> tuple[Grant, str]:
-            peer = _peer(conn, peer_name)
+            peer = pinned(conn, peer_name)
             log = logs.find_own_log(conn, self._node_name, list_name)
             if log is None:
                 raise UnknownListError(list_name)
@@ -209,7 +196,7 @@ class Peering:
         """
 
         def write(conn: Connection) -> None:
-            peer = _peer(conn, peer_name)
+            peer = pinned(conn, peer_name)
             peer_store.delete_grant(conn, peer.peer_id, list_name)
 
         await self._database.write(write)
@@ -226,7 +213,7 @@ class Peering:
         list_id(peer_name, list_name)
 
         def write(conn: Connection) -> Follow:
-            peer = _peer(conn, peer_name)
+            peer = pinned(conn, peer_name)
             known = peer_store.find_follow(conn, peer.peer_id, list_name)
             if known is None:
                 known = peer_store.insert_follow(
@@ -250,7 +237,7 @@ class Peering:
         """
 
         def write(conn: Connection) -> None:
-            peer = _peer(conn, peer_name)
+            peer = pinned(conn, peer_name)
             follow = peer_store.find_follow(conn, peer.peer_id, list_name)
             if follow is None:
                 raise UnknownFollowError(peer_name, list_name)
@@ -261,31 +248,6 @@ class Peering:
 
         await self._database.write(write)
 
-    def _replace(
-        self,
-        conn: Connection,
-        known: Peer,
-        identity: VerifierKey,
-        descriptor: Descriptor,
-        raw: bytes,
-    ) -> Peer:
-        if known.identity_vkey != encode_vkey(identity):
-            raise PeerPinnedError(known.name)
-        before = open_descriptor(known.descriptor, identity)
-        # Either document alone is harmless; only both together show the lie.
-        with blaming(known.name, "descriptor", known.descriptor + b"\n" + raw):
-            verify_successor(before, descriptor)
-        peer_store.update_descriptor(
-            conn, known.peer_id, raw, descriptor.version, descriptor.base
-        )
-        peer_store.touch_peer(conn, known.peer_id, self._clock())
-        return _peer(conn, known.name)
-
-    async def _keep(self, peer: Peer, error: PeerMisbehavedError) -> None:
-        await self._database.write(
-            lambda conn: keep_evidence(conn, peer, "", error, now=self._clock())
-        )
-
 
 def _parse_identity(vkey: str) -> VerifierKey:
     identity = parse_vkey(vkey)
@@ -293,18 +255,6 @@ def _parse_identity(vkey: str) -> VerifierKey:
         reason = "it is not the identity key of a node"
         raise BadKeyError(reason)
     return identity
-
-
-def _open(identity: VerifierKey, raw: bytes) -> Descriptor:
-    with blaming(identity.name, "descriptor", raw):
-        return open_descriptor(raw, identity)
-
-
-def _peer(conn: Connection, peer_name: str) -> Peer:
-    peer = peer_store.find_peer(conn, peer_name)
-    if peer is None:
-        raise UnknownPeerError(peer_name)
-    return peer
 
 
 def _start_again(conn: Connection, follow: Follow) -> Follow:

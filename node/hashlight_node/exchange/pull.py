@@ -125,7 +125,7 @@ class Pull:
         signed = await self._fetch_checkpoint(note)
         self._check_head(known, signed)
         if self._has_all_of(signed):
-            await self._copy.confirm()
+            await self._copy.confirm(signed)
             return self._copy.tally
         frontier = await self._parts.database.read(self._read_frontier)
         for _ in range(_ATTEMPTS):

@@ -29,6 +29,7 @@ from hashlight_protocol import (
     AddCheckpoint,
     ConflictError,
     RollbackError,
+    UnknownKeyError,
     consistency_proof,
     encode_add_checkpoint,
     parse_origin,
@@ -42,6 +43,7 @@ from .acknowledgements import (
     read_cosigned_at,
 )
 from .cosigning import note_cosigned_by
+from .descriptors import PeerDescriptors
 from .errors import UnknownListError
 from .evidence import keep_evidence
 from .notices import Backoff
@@ -104,6 +106,9 @@ class Pusher:
         self._client = client
         self._collector = Collector(
             database=database, client=client, keyring=keyring, clock=clock
+        )
+        self._descriptors = PeerDescriptors(
+            database=database, client=client, clock=clock
         )
         self._clock = clock
         self._notices = notices
@@ -295,10 +300,13 @@ class Pusher:
 
     async def _accept(self, submission: _Submission, lines: bytes) -> Delivery:
         log, peer = submission.log, submission.peer
-        witness = descriptor_of(peer).witness
         with blaming(peer.name, f"cosignature of {log.origin}", lines):
-            note = note_cosigned_by(submission.note, parse_signatures(lines), witness)
-            cosigned_at = read_cosigned_at(note, witness, now=self._clock())
+            try:
+                note, cosigned_at = self._read_cosignature(submission, peer, lines)
+            except UnknownKeyError:
+                # A key that is newer than the descriptor that we have, perhaps.
+                peer = await self._descriptors.renew(peer)
+                note, cosigned_at = self._read_cosignature(submission, peer, lines)
 
         def save(conn: Connection) -> None:
             deliveries.save_delivery(
@@ -315,6 +323,13 @@ class Pusher:
         self._delivered[log.origin, peer.name] = (log.checkpoint_size, self._clock())
         self._collector.start(log.origin, peer)
         return Delivery(log.origin, peer.name, log.checkpoint_size, cosigned_at)
+
+    def _read_cosignature(
+        self, submission: _Submission, peer: Peer, lines: bytes
+    ) -> tuple[bytes, int]:
+        witness = descriptor_of(peer).witness
+        note = note_cosigned_by(submission.note, parse_signatures(lines), witness)
+        return note, read_cosigned_at(note, witness, now=self._clock())
 
     async def _keep(
         self, peer_name: str, origin: str, error: PeerMisbehavedError

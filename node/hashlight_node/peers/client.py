@@ -125,6 +125,7 @@ class PeerClient:
         clock: Clock,
         timeout_seconds: int,
     ) -> None:
+        self._node_name = node_name
         self._transport = Transport(
             session,
             key_id=f"{node_name}#{http_key_id}",
@@ -134,6 +135,15 @@ class PeerClient:
         )
         self._requests: dict[str, asyncio.Semaphore] = {}
         self._waits: dict[str, asyncio.Semaphore] = {}
+
+    def sign_with(self, http_key_id: str, http_signer: RequestSigner) -> None:
+        """Sign requests with another key from now on; peers must have seen it.
+
+        Args:
+            http_key_id: Its id.
+            http_signer: Holds it.
+        """
+        self._transport.sign_with(f"{self._node_name}#{http_key_id}", http_signer)
 
     async def fetch_descriptor(self, base: str) -> bytes:
         """Fetch the descriptor of whoever answers at a base URL; says not who we are.

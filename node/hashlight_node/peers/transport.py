@@ -116,10 +116,18 @@ class Transport:
         timeout_seconds: int,
     ) -> None:
         self._session = session
-        self._key_id = key_id
-        self._signer = signer
+        self._credentials = (key_id, signer)
         self._clock = clock
         self._timeout_seconds = timeout_seconds
+
+    def sign_with(self, key_id: str, signer: RequestSigner) -> None:
+        """Sign with another key from now on.
+
+        Args:
+            key_id: `<node>#<http key id>` of this node.
+            signer: Holds that key.
+        """
+        self._credentials = (key_id, signer)
 
     async def ask(self, peer: str, base: Base, question: Question) -> Answer:
         """Send a signed request.
@@ -146,11 +154,12 @@ class Transport:
 
     def _sign(self, base: Base, question: Question) -> dict[str, str]:
         path = base.path + question.path
+        key_id, signer = self._credentials
         return sign_request(
             HttpRequest(question.method, base.authority, path, question.body),
             content_type=question.content_type,
-            key_id=self._key_id,
-            signer=self._signer,
+            key_id=key_id,
+            signer=signer,
             now=self._clock(),
         )
 

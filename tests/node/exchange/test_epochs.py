@@ -286,7 +286,7 @@ async def test_sightings_go_on_counting(node: ExchangeNode) -> None:
     await node.publisher.publish("feedback", [seen])
     await node.epochs.begin_next("ncii", ending=Frozen())
     for origin in (ONE, TWO):
-        detail = await node.inspect.record(Ref(origin, 1))
+        detail = await node.feedback.about_record(Ref(origin, 1))
         assert [it["count"] for it in detail.sightings] == [3]
 
 

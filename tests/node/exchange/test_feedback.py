@@ -28,16 +28,7 @@ Pair = tuple["ExchangeNode", "PeerSimulator"]
 
 @pytest.fixture
 def feedback(alpha: ExchangeNode) -> Feedback:
-    return feedback_of(alpha)
-
-
-def feedback_of(node: ExchangeNode) -> Feedback:
-    return Feedback(
-        database=node.database,
-        publisher=node.publisher,
-        clock=node.clock,
-        node_name=node.name,
-    )
+    return alpha.feedback
 
 
 async def publish(node: ExchangeNode, count: int = 1) -> list[Ref]:

@@ -320,9 +320,9 @@ async def test_opinions_about_the_old_record_count_for_the_new_one(
     await alpha.publisher.publish("feedback", [opinion(Ref(ONE, 2))])
     shield.next_log("ncii").reissue(old, [1, 2, 3, 4])
     await sync(alpha)
-    detail = await alpha.inspect.record(Ref(TWO, 2))
+    detail = await alpha.feedback.about_record(Ref(TWO, 2))
     assert [it.stance for it in detail.opinions] == ["dispute"]
-    assert (await alpha.inspect.record(Ref(TWO, 3))).opinions == ()
+    assert (await alpha.feedback.about_record(Ref(TWO, 3))).opinions == ()
 
 
 async def test_another_body_at_the_same_index_is_another_record(
@@ -334,7 +334,7 @@ async def test_another_body_at_the_same_index_is_another_record(
     await alpha.publisher.publish("feedback", [opinion(Ref(ONE, 2))])
     await sync(alpha)
     assert await found(alpha, 4) == [1, 1, 1, 1]
-    assert (await alpha.inspect.record(Ref(TWO, 2))).opinions == ()
+    assert (await alpha.feedback.about_record(Ref(TWO, 2))).opinions == ()
 
 
 async def test_a_record_that_is_withheld_in_both_logs_is_one(copied: Copied) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hashlight_node.exchange.serve import Serving
     from hashlight_node.exchange.witness import Witness
 
@@ -20,13 +22,13 @@ class FederationParts:
         node_name: This node.
         serving: Answers out of the store, whatever the peer may have.
         witness: Cosigns what peers announce.
-        descriptor: This node's signed descriptor.
+        descriptor: Gives this node's signed descriptor; None before its first.
     """
 
     node_name: str
     serving: Serving
     witness: Witness
-    descriptor: bytes
+    descriptor: Callable[[], bytes | None]
 
 
 PARTS: Final = web.AppKey("federation_parts", FederationParts)

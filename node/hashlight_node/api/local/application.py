@@ -20,6 +20,7 @@ from . import (
     feedback,
     follows,
     grants,
+    keys,
     lists,
     lookup,
     peers,
@@ -62,6 +63,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *evidence.OPERATIONS,
     *export.OPERATIONS,
     *tokens.OPERATIONS,
+    *keys.OPERATIONS,
 )
 """Everything that needs a token, in the order in which the document shows it."""
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hashlight_node.exchange.peering import Peering
     from hashlight_node.exchange.policies import Policies
     from hashlight_node.exchange.publish import Publisher
+    from hashlight_node.exchange.rotation import KeyRotation
     from hashlight_node.exchange.snapshots import Snapshots
     from hashlight_node.matching.matcher import Matcher
     from hashlight_node.model import Clock
@@ -98,6 +99,7 @@ class LocalParts(LookupParts):
     clusters: Clusters
     feed: Feed
     explain: Explain
+    rotation: KeyRotation
     snapshots: Snapshots
     matcher: Matcher
     worker_metrics: Callable[[], Awaitable[Mapping[str, bytes]]] = _none

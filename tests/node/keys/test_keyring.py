@@ -210,7 +210,7 @@ def test_two_keys_for_one_log_are_refused(keyring: Keyring, directory: Path) -> 
     copy = directory / "log-2.key"
     copy.write_bytes((directory / "log-1.key").read_bytes())
     copy.chmod(0o600)
-    with pytest.raises(KeyFileError, match=r"log-2\.key: is a second key"):
+    with pytest.raises(KeyFileError, match=r"log-2\.key: is a second key file"):
         load_keyring(directory, NODE)
 
 

@@ -1,0 +1,140 @@
+"""Descriptors of peers: read again when a key is not in the one that we have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from hashlight_node.peers.errors import PeerMisbehavedError, blaming
+from hashlight_node.store import peers as peer_store
+from hashlight_protocol import (
+    encode_vkey,
+    open_descriptor,
+    parse_vkey,
+    verify_successor,
+)
+
+from .errors import PeerPinnedError, UnknownPeerError
+from .evidence import keep_evidence
+
+if TYPE_CHECKING:
+    from hashlight_node.model import Clock, Peer
+    from hashlight_node.peers.client import PeerClient
+    from hashlight_node.store.database import Connection, Database
+    from hashlight_protocol import Descriptor, VerifierKey
+
+_RENEW_SECONDS: Final = 60
+"""At most one descriptor of a peer in this time, whatever keys it signs with."""
+
+
+class PeerDescriptors:
+    """Fetches the descriptors of pinned peers.
+
+    Args:
+        database: The store.
+        client: Fetches them.
+        clock: Unix seconds.
+    """
+
+    def __init__(self, *, database: Database, client: PeerClient, clock: Clock) -> None:
+        self._database = database
+        self._client = client
+        self._clock = clock
+        self._renewed_at: dict[str, int] = {}
+
+    async def renew(self, peer: Peer) -> Peer:
+        """Give a peer as of now: one of its signatures is by no key that we know.
+
+        Fetches its descriptor, unless that was done within the last minute.
+
+        Raises:
+            PeerError: As `refresh` does.
+            UnknownPeerError: The peer is pinned no more.
+        """
+        now = self._clock()
+        renewed_at = self._renewed_at.get(peer.name)
+        if renewed_at is not None and 0 <= now - renewed_at < _RENEW_SECONDS:
+            return await self._database.read(lambda conn: pinned(conn, peer.name))
+        self._renewed_at[peer.name] = now
+        return await self.refresh(peer.name)
+
+    async def refresh(self, peer_name: str) -> Peer:
+        """Fetch a peer's descriptor again: its operational keys may have changed.
+
+        Raises:
+            UnknownPeerError: No such peer is pinned.
+            PeerUnavailableError: It does not answer; what we have stays.
+            PeerRefusedError: It does not give one; what we have stays.
+            PeerMisbehavedError: What it gives is not a newer one of its own; evidence
+                is kept, and what we have stays.
+        """
+        peer = await self._database.read(lambda conn: pinned(conn, peer_name))
+        identity = parse_vkey(peer.identity_vkey)
+        raw = await self._client.fetch_descriptor(peer.base)
+
+        def save(conn: Connection) -> Peer:
+            known = pinned(conn, peer_name)
+            return replace_descriptor(
+                conn, known, identity, descriptor, raw, now=self._clock()
+            )
+
+        try:
+            descriptor = open_as(identity, raw)
+            return await self._database.write(save)
+        except PeerMisbehavedError as error:
+            await self._keep(peer, error)
+            raise
+
+    async def _keep(self, peer: Peer, error: PeerMisbehavedError) -> None:
+        await self._database.write(
+            lambda conn: keep_evidence(conn, peer, "", error, now=self._clock())
+        )
+
+
+def pinned(conn: Connection, peer_name: str) -> Peer:
+    """Look a peer up.
+
+    Raises:
+        UnknownPeerError: No such peer is pinned.
+    """
+    peer = peer_store.find_peer(conn, peer_name)
+    if peer is None:
+        raise UnknownPeerError(peer_name)
+    return peer
+
+
+def open_as(identity: VerifierKey, raw: bytes) -> Descriptor:
+    """Read a descriptor that came from a peer.
+
+    Raises:
+        PeerMisbehavedError: It is not one by this key.
+    """
+    with blaming(identity.name, "descriptor", raw):
+        return open_descriptor(raw, identity)
+
+
+def replace_descriptor(
+    conn: Connection,
+    known: Peer,
+    identity: VerifierKey,
+    descriptor: Descriptor,
+    raw: bytes,
+    *,
+    now: int,
+) -> Peer:
+    """Let a newer descriptor of a peer take the place of the one we have.
+
+    Raises:
+        PeerPinnedError: The peer is pinned with another identity key.
+        PeerMisbehavedError: It is not newer.
+    """
+    if known.identity_vkey != encode_vkey(identity):
+        raise PeerPinnedError(known.name)
+    before = open_descriptor(known.descriptor, identity)
+    # Either document alone is harmless; only both together show the lie.
+    with blaming(known.name, "descriptor", known.descriptor + b"\n" + raw):
+        verify_successor(before, descriptor)
+    peer_store.update_descriptor(
+        conn, known.peer_id, raw, descriptor.version, descriptor.base
+    )
+    peer_store.touch_peer(conn, known.peer_id, now)
+    return pinned(conn, known.name)
