@@ -287,7 +287,7 @@ async def test_sightings_go_on_counting(node: ExchangeNode) -> None:
     await node.epochs.begin_next("ncii", ending=Frozen())
     for origin in (ONE, TWO):
         detail = await node.feedback.about_record(Ref(origin, 1))
-        assert [it["count"] for it in detail.sightings] == [3]
+        assert [it.count for it in detail.sightings] == [3]
 
 
 async def test_an_opinion_in_a_new_log_may_name_the_new_record(
