@@ -17,6 +17,8 @@ from hashlight_node.exchange.peering import Peering
 from hashlight_node.exchange.policies import Policies
 from hashlight_node.exchange.publish import Publisher
 from hashlight_node.exchange.push import Pusher
+from hashlight_node.exchange.receiving import Receiver
+from hashlight_node.exchange.receiving_notes import NoteReceiver
 from hashlight_node.exchange.serve import Serving
 from hashlight_node.exchange.witness import Witness
 
@@ -32,6 +34,8 @@ class UseCases:
     pusher: Pusher
     witness: Witness
     follower: Follower
+    receiver: Receiver
+    note_receiver: NoteReceiver
     peering: Peering
     serving: Serving
     lookup: Lookup
@@ -80,6 +84,10 @@ def build_use_cases(on: Foundation) -> UseCases:
             on_notice=on.notices.announced,
         ),
         follower=Follower(following),
+        receiver=Receiver(following),
+        note_receiver=NoteReceiver(
+            database=on.database, list_notes=list_notes, clock=on.clock
+        ),
         peering=Peering(
             database=on.database,
             client=on.client,

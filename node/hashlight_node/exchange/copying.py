@@ -19,6 +19,7 @@ from .cosigning import bare_note, cosigned_note
 from .erasures import ErasureClaims
 from .errors import FollowQuarantinedError, PeerQuarantinedError, UnknownFollowError
 from .scrubbing import scrub
+from .turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,6 +61,7 @@ class FollowParts:
         mirror: Our mirror key: we stored and applied everything up to it.
         clock: Unix seconds.
         notices: Wakes whoever waits for our acknowledgement.
+        turns: Keeps pulls and uploads of one list apart.
     """
 
     database: Database
@@ -70,6 +72,7 @@ class FollowParts:
     mirror: Signer
     clock: Clock
     notices: Notices
+    turns: Turns = field(default_factory=Turns)
 
 
 @dataclass(slots=True)

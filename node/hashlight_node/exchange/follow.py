@@ -124,7 +124,8 @@ class Follower:
                 in quarantine, and what was verified goes on serving lookups.
         """
         return await self._rounds.run(
-            (peer_name, list_name), lambda: self._sync(peer_name, list_name, progress)
+            (peer_name, list_name),
+            lambda: self._in_turn(peer_name, list_name, progress),
         )
 
     async def sync_all(self) -> list[SyncReport]:
@@ -156,6 +157,12 @@ class Follower:
         """Queue all followed lists, to make up for lost notices; wait for none."""
         for follow in await self._parts.database.read(_list_active):
             self._parts.notices.announced(follow.peer_name, follow.list_name)
+
+    async def _in_turn(
+        self, peer_name: str, list_name: str, progress: Progress | None
+    ) -> SyncReport:
+        async with self._parts.turns.of(peer_name, list_name):
+            return await self._sync(peer_name, list_name, progress)
 
     async def _sync(
         self, peer_name: str, list_name: str, progress: Progress | None

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 if TYPE_CHECKING:
+    from hashlight_node.exchange.receiving import Receiver
+    from hashlight_node.exchange.receiving_notes import NoteReceiver
     from hashlight_node.exchange.serve import Serving
     from hashlight_node.exchange.witness import Witness
 
@@ -21,12 +23,16 @@ class FederationParts:
         serving: Answers out of the store, whatever the peer may have.
         witness: Cosigns what peers announce.
         descriptor: This node's signed descriptor.
+        receiver: Takes entries and bodies that peers upload.
+        note_receiver: Takes what they say about themselves.
     """
 
     node_name: str
     serving: Serving
     witness: Witness
     descriptor: bytes
+    receiver: Receiver
+    note_receiver: NoteReceiver
 
 
 PARTS: Final = web.AppKey("federation_parts", FederationParts)
