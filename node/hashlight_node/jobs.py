@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from hashlight_node.exchange.peering import Peering
     from hashlight_node.exchange.publish import Publisher
     from hashlight_node.exchange.push import Pusher
+    from hashlight_node.exchange.uploading import Uploader
     from hashlight_node.model import Clock, Log
     from hashlight_node.observability import Metrics
     from hashlight_node.store.database import Connection, Database
@@ -109,6 +110,7 @@ class JobParts:
     notices: Notices
     publisher: Publisher
     pusher: Pusher
+    uploader: Uploader
     follower: Follower
     peering: Peering
     key_refresher: KeyRefresher
@@ -204,7 +206,7 @@ class _Jobs:
             async with notices.peer_pushes.turn() as (peer_name, origin):
                 await self._attempt(
                     ("push", peer_name, origin),
-                    partial(self._parts.pusher.push_to, peer_name, origin),
+                    partial(self._parts.uploader.push_to, peer_name, origin),
                     partial(notices.push_later, peer_name, origin),
                 )
 
@@ -227,6 +229,7 @@ class _Jobs:
         """Queue everything once, for notices that were lost; wait for no peer."""
         await self._guard("sweep", self._parts.follower.sweep())
         await self._guard("sweep", self._parts.pusher.sweep())
+        await self._guard("sweep", self._parts.uploader.sweep())
 
     async def beat(self) -> None:
         """Announce every checkpoint of ours again, and read who our peers are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hashlight_node.exchange.clusters import Clusters
@@ -20,7 +21,9 @@ from hashlight_node.exchange.push import Pusher
 from hashlight_node.exchange.receiving import Receiver
 from hashlight_node.exchange.receiving_notes import NoteReceiver
 from hashlight_node.exchange.serve import Serving
+from hashlight_node.exchange.uploading import Uploader, UploadTo
 from hashlight_node.exchange.witness import Witness
+from hashlight_node.keys import read_published_descriptor
 
 if TYPE_CHECKING:
     from .foundation import Foundation
@@ -32,6 +35,7 @@ class UseCases:
 
     publisher: Publisher
     pusher: Pusher
+    uploader: Uploader
     witness: Witness
     follower: Follower
     receiver: Receiver
@@ -60,6 +64,13 @@ def build_use_cases(on: Foundation) -> UseCases:
         notices=on.notices,
     )
     view = LiveView(on.database, clock=on.clock)
+    pusher = Pusher(
+        database=on.database,
+        client=on.client,
+        keyring=on.keyring,
+        clock=on.clock,
+        notices=on.notices,
+    )
     return UseCases(
         publisher=Publisher(
             database=on.database,
@@ -69,12 +80,17 @@ def build_use_cases(on: Foundation) -> UseCases:
             node_name=name,
             on_advanced=on.notices.advanced,
         ),
-        pusher=Pusher(
+        pusher=pusher,
+        uploader=Uploader(
             database=on.database,
             client=on.client,
-            keyring=on.keyring,
+            pusher=pusher,
             clock=on.clock,
             notices=on.notices,
+            upload_to=UploadTo(
+                frozenset(on.settings.exchange.upload_to),
+                partial(read_published_descriptor, on.settings.keys.directory),
+            ),
         ),
         witness=Witness(
             database=on.database,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack
 
 from sqlalchemy import delete, select, update
@@ -10,9 +11,12 @@ from hashlight_node.model import Follow, FollowState, Grant, Peer, PeerState
 from hashlight_node.store import tables
 from hashlight_node.store.errors import PeerExistsError
 from hashlight_node.store.statements import has_changed, upsert
+from hashlight_protocol import WHOLE_LIST, parse_scope
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row, Select
+
+    from hashlight_protocol import GrantScope
 
 _peers = tables.peers
 _grants = tables.grants
@@ -133,6 +137,20 @@ def delete_grant(connection: Connection, peer_id: int, list_name: str) -> bool:
     if found:
         _count_up(connection, peer_id)
     return found
+
+
+def granted_scope(
+    connection: Connection, peer_id: int, list_name: str
+) -> GrantScope | None:
+    """Tell which records of a list a peer may have; None without a grant."""
+    row = connection.execute(
+        select(_grants.c.scope).where(
+            _grants.c.peer_id == peer_id, _grants.c.list_name == list_name
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    return WHOLE_LIST if row.scope is None else parse_scope(json.loads(row.scope))
 
 
 def has_grant(connection: Connection, peer_id: int, list_name: str) -> bool:
