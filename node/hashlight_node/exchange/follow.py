@@ -161,6 +161,12 @@ class Follower:
     async def _in_turn(
         self, peer_name: str, list_name: str, progress: Progress | None
     ) -> SyncReport:
+        peer, follow = await self._parts.database.read(
+            lambda conn: _find(conn, peer_name, list_name)
+        )
+        if not peer.is_dialable:
+            # There is nothing to ask and no fault: its entries are brought to us.
+            return SyncReport(peer_name, list_name, origin=None, state=follow.state)
         async with self._parts.turns.of(peer_name, list_name):
             return await self._sync(peer_name, list_name, progress)
 
@@ -172,9 +178,6 @@ class Follower:
         peer, follow = await self._parts.database.read(
             lambda conn: _find(conn, peer_name, list_name)
         )
-        if not peer.is_dialable:
-            # There is nothing to ask and no fault: its entries are brought to us.
-            return SyncReport(peer_name, list_name, origin=None, state=follow.state)
         try:
             note = await self._parts.list_notes.current(peer, list_name)
             if note.newest.state == "abandoned":

@@ -1,0 +1,63 @@
+"""A line that breaks: it passes on so many bytes of each connection, then hangs up."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+_CHUNK_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Cut:
+    """After how many bytes a connection breaks.
+
+    Attributes:
+        there: Of what the client sends.
+        back: Of what the server answers.
+    """
+
+    there: int = 1 << 40
+    back: int = 1 << 40
+
+
+@asynccontextmanager
+async def cutting_proxy(
+    port: int, target_port: int, cuts: Iterator[Cut]
+) -> AsyncIterator[None]:
+    """Listen on a port of loopback; each connection has the next cut, then none."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        cut = next(cuts, Cut())
+        there, back = await asyncio.open_connection("127.0.0.1", target_port)
+        passing = (
+            asyncio.create_task(_pass(reader, back, cut.there)),
+            asyncio.create_task(_pass(there, writer, cut.back)),
+        )
+        await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
+        for task in passing:
+            task.cancel()
+        for end in (writer, back):
+            end.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    try:
+        yield
+    finally:
+        server.close()
+
+
+async def _pass(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rest_bytes: int
+) -> None:
+    left = rest_bytes
+    with suppress(ConnectionError):
+        while left and (chunk := await reader.read(min(left, _CHUNK_BYTES))):
+            left -= len(chunk)
+            writer.write(chunk)
+            await writer.drain()
