@@ -213,7 +213,7 @@ def _build(
             on_notice=notices.announced,
         ),
         follower=Follower(following),
-        receiver=Receiver(following),
+        receiver=Receiver(following, on_received=lambda *_: None),
         note_receiver=NoteReceiver(
             database=database, list_notes=list_notes, clock=clock
         ),

@@ -26,6 +26,9 @@ from hashlight_node.exchange.witness import Witness
 from hashlight_node.keys import read_published_descriptor
 
 if TYPE_CHECKING:
+    from hashlight_node.exchange.copying import Tally
+    from hashlight_node.observability import Metrics
+
     from .foundation import Foundation
 
 
@@ -100,7 +103,7 @@ def build_use_cases(on: Foundation) -> UseCases:
             on_notice=on.notices.announced,
         ),
         follower=Follower(following),
-        receiver=Receiver(following),
+        receiver=Receiver(following, on_received=partial(_count_received, on.metrics)),
         note_receiver=NoteReceiver(
             database=on.database, list_notes=list_notes, clock=on.clock
         ),
@@ -145,3 +148,14 @@ def build_use_cases(on: Foundation) -> UseCases:
         ),
         inspect=Inspect(database=on.database, clock=on.clock, node_name=name),
     )
+
+
+def _count_received(
+    metrics: Metrics, peer_name: str, list_name: str, tally: Tally
+) -> None:
+    for result, count in (
+        ("in", tally.records),
+        ("retracted", tally.retractions),
+        ("erased", tally.erasures),
+    ):
+        metrics.count_records(peer_name, list_name, result, count)

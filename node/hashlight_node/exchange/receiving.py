@@ -57,7 +57,7 @@ from .transfer import open_package
 from .turns import unbroken
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from hashlight_node.model import Follow, Log, Peer, SignalChange
     from hashlight_node.store.database import Connection
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
         VerifierKey,
     )
 
-    from .copying import FollowParts
+    from .copying import FollowParts, Tally
 
 _HASH_BYTES: Final = 32
 
@@ -138,8 +138,18 @@ class _Target:
 class Receiver:
     """Takes what the owners of logs upload, for lists that this node follows."""
 
-    def __init__(self, parts: FollowParts) -> None:
+    def __init__(
+        self, parts: FollowParts, *, on_received: Callable[[str, str, Tally], None]
+    ) -> None:
+        """Share the collaborators of pulls.
+
+        Args:
+            parts: Collaborators.
+            on_received: Told (peer name, list name, what came) after each request
+                that brought entries.
+        """
         self._parts = parts
+        self._on_received = on_received
 
     async def add_entries(
         self, peer: Peer, pieces: AsyncIterator[bytes]
@@ -242,8 +252,11 @@ class Receiver:
         frontier, aim = await self._parts.database.read(
             lambda conn: (stored_frontier(conn, log), _aim(conn, target, head))
         )
-        async for package in packages:
-            frontier = await self._store(copy, frontier, package, aim)
+        try:
+            async for package in packages:
+                frontier = await self._store(copy, frontier, package, aim)
+        finally:
+            self._on_received(peer.name, name.list_name, copy.tally)
         if not packages.is_complete:
             if not packages.count:
                 raise MalformedError("add-entries", "it ends within its first package")
@@ -290,11 +303,14 @@ class Receiver:
         target: _Target,
         aim: KnownHead,
     ) -> Mirrored:
-        if aim.tree_size == copy.log.checkpoint_size or target.pending is None:
-            await unbroken(copy.confirm())
-        else:
-            batch = Batch(copy.log.tree_size)
-            await unbroken(copy.finish(frontier, batch, target.pending))
+        pending = target.pending
+        # A lost answer is given again, but is no sign that nothing newer is known.
+        if pending is not None and pending.head.tree_size == aim.tree_size:
+            if aim.tree_size == copy.log.checkpoint_size:
+                await unbroken(copy.confirm())
+            else:
+                batch = Batch(copy.log.tree_size)
+                await unbroken(copy.finish(frontier, batch, pending))
         _log.info(
             "upload is complete",
             peer=peer.name,

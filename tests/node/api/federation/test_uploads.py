@@ -10,18 +10,26 @@ import pytest
 import zstandard
 
 from hashlight_node.model import FollowState, LogState, RecordState
+from hashlight_node.observability import render_metrics
 from hashlight_node.store import deliveries, records
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
+    ED25519,
     AddEntries,
     Body,
     BodyStatus,
+    Ed25519Signer,
+    KnownHead,
+    ListNote,
+    LogInfo,
     MirrorInfo,
+    RecordEntry,
     Ref,
     append_signatures,
     encode_add_entries,
     encode_body_bundle,
     package_ranges,
+    sign_list_note,
     verify_cosignature,
 )
 from support.federation import World
@@ -74,6 +82,35 @@ async def test_the_answer_is_the_acknowledgement_of_everything_below_the_end(
     # A lost answer is given again.
     assert (await mine.upload(0)).body == answer.body
     assert (await mine.upload(4)).body == answer.body
+
+
+async def test_an_old_acknowledgement_is_no_sign_that_nothing_is_newer(
+    mine: UploadedLog,
+) -> None:
+    await bring(mine)
+    mine.log.publish(indicators(1))
+    await mine.announce()
+    before = await mine.stored()
+    mine.world.clock.advance(100)
+    assert (await mine.upload(1, 1)).status == 200
+    assert await mine.stored() == before
+    assert (await mine.upload(1)).status == 200
+    mine.world.clock.advance(100)
+    assert (await mine.upload(2)).status == 200
+    after = await mine.stored()
+    assert after is not None
+    assert after.verified_at == mine.world.clock()
+
+
+async def test_what_came_is_counted(mine: UploadedLog) -> None:
+    mine.log.publish(indicators(3))
+    mine.log.retract(1)
+    mine.log.erase(2)
+    await bring(mine)
+    text = render_metrics(mine.world.running.foundation.metrics).decode()
+    for result, count in (("in", 3), ("retracted", 1), ("erased", 1)):
+        labels = f'list="ncii",peer="beta.example",result="{result}"'
+        assert f"hashlight_records_total{{{labels}}} {count}.0" in text
 
 
 async def test_who_knows_nothing_asks_with_an_empty_upload(mine: UploadedLog) -> None:
@@ -307,6 +344,8 @@ async def test_bodies_must_be_those_of_their_entries(mine: UploadedLog) -> None:
 async def test_bodies_wait_for_their_entries(mine: UploadedLog) -> None:
     mine.log.publish(indicators(2))
     assert (await mine.add_bodies(0, 3)).problem == "unknown-log"
+    await mine.announce()
+    assert (await mine.add_bodies(0, 3)).problem == "unknown-log"
     await bring(mine)
     mine.log.publish(indicators(2, first=2))
     await mine.announce()
@@ -393,3 +432,43 @@ async def test_a_log_that_signed_nonsense_is_put_into_quarantine(
     database = mine.world.running.foundation.database
     (evidence,) = await database.read(deliveries.list_evidence)
     assert evidence.code == "malformed"
+
+
+async def test_one_request_is_read_as_far_as_it_may_be_long(mine: UploadedLog) -> None:
+    for _ in range(8_500):
+        mine.log.append(RecordEntry(os.urandom(32)))
+    await mine.announce()
+    answer = await mine.upload(0)
+    assert (answer.status, info_of(answer)) == (202, MirrorInfo(8_501, 8_192))
+    assert (await mine.upload(8_192)).status == 200
+
+
+async def test_what_follows_an_empty_upload_is_refused(mine: UploadedLog) -> None:
+    await bring(mine)
+    for size in (0, 1):
+        content = mine.content(size, size) + bytes(200_000)
+        answer = await mine.post(ADD_ENTRIES, content)
+        assert answer.problem == "malformed"
+
+
+async def test_a_checkpoint_by_a_key_that_counts_no_more_is_not_led_up_to(
+    mine: UploadedLog,
+) -> None:
+    mine.log.publish(indicators(1))
+    await mine.announce()
+    mine.log.signer = Ed25519Signer(mine.origin, ED25519, os.urandom(32))
+    assert (await mine.add_note(mine.list_note(2))).status == 204
+    assert info_of(await mine.upload(0)) == MirrorInfo(0, 0)
+    mine.log.publish(indicators(1, first=1))
+    await mine.announce()
+    assert (await mine.upload(0)).status == 200
+
+
+async def test_an_abandoned_log_is_not_copied_further(mine: UploadedLog) -> None:
+    await bring(mine)
+    head = KnownHead(1, mine.log.root(1))
+    logs = (LogInfo(mine.origin, (mine.log.signer.key,), "abandoned", head),)
+    note = ListNote(mine.log.list_id, "beta.example", "ncii", 2, {"title": ""}, logs)
+    raw = sign_list_note(note, mine.world.peer.keyring.identity)
+    assert (await mine.add_note(raw)).status == 204
+    assert (await mine.upload(1)).problem == "unknown-log"
