@@ -194,6 +194,9 @@ class ExchangeSettings(_Section):
     heartbeat_seconds: int = Field(default=3600, ge=60, le=86_400)
     request_timeout_seconds: int = Field(default=30, ge=1, le=600)
     allow_private_addresses: bool = False
+    upload_to: tuple[Annotated[str, AfterValidator(_node_name)], ...] = Field(
+        default=(), strict=False
+    )
 
 
 class MatchingSettings(_Section):

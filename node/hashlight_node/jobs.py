@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from hashlight_node.exchange.peering import Peering
     from hashlight_node.exchange.publish import Publisher
     from hashlight_node.exchange.push import Pusher
+    from hashlight_node.exchange.uploading import Uploader
     from hashlight_node.model import Clock, Log
     from hashlight_node.observability import Metrics
     from hashlight_node.store.database import Connection, Database
@@ -110,6 +111,7 @@ class JobParts:
     notices: Notices
     publisher: Publisher
     pusher: Pusher
+    uploader: Uploader
     follower: Follower
     peering: Peering
     key_refresher: KeyRefresher
@@ -205,7 +207,7 @@ class _Jobs:
             async with notices.peer_pushes.turn() as (peer_name, origin):
                 await self._attempt(
                     ("push", peer_name, origin),
-                    partial(self._parts.pusher.push_to, peer_name, origin),
+                    partial(self._parts.uploader.push_to, peer_name, origin),
                     partial(notices.push_later, peer_name, origin),
                 )
 
@@ -228,6 +230,7 @@ class _Jobs:
         """Queue everything once, for notices that were lost; wait for no peer."""
         await self._guard("sweep", self._parts.follower.sweep())
         await self._guard("sweep", self._parts.pusher.sweep())
+        await self._guard("sweep", self._parts.uploader.sweep())
 
     async def beat(self) -> None:
         """Announce every checkpoint of ours again, and read who our peers are."""
@@ -237,7 +240,7 @@ class _Jobs:
         for log in await self._parts.database.read(_own_logs):
             await self._guard("heartbeat", self._parts.publisher.heartbeat(log.origin))
         for peer in await self._parts.database.read(peer_store.list_peers):
-            if peer.state is PeerState.ACTIVE:
+            if peer.state is PeerState.ACTIVE and peer.is_dialable:
                 await self._refresh(peer.name)
 
     async def prune(self) -> None:

@@ -29,6 +29,7 @@ from hashlight_protocol.add_entries import (
     parse_add_bodies_path,
     parse_mirror_info,
 )
+from hashlight_protocol.added_notes import open_added_note
 from hashlight_protocol.bodies import (
     MAX_BODY_BUNDLE_BYTES,
     Body,
@@ -246,6 +247,7 @@ from hashlight_protocol.requests import (
     parse_key_id,
     sign_request,
     verify_body,
+    verify_body_digest,
     verify_request,
     verify_request_head,
 )
@@ -465,6 +467,7 @@ __all__ = [
     "needed_tiles",
     "new_tiles",
     "node_hash",
+    "open_added_note",
     "open_checkpoint",
     "open_descriptor",
     "open_list_note",
@@ -510,6 +513,7 @@ __all__ = [
     "tile_reader",
     "unverified_origin",
     "verify_body",
+    "verify_body_digest",
     "verify_commitment",
     "verify_consistency",
     "verify_cosignature",

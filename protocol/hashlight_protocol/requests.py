@@ -135,7 +135,11 @@ def encode_content_digest(body: bytes) -> str:
 
     Source: RFC 9530, section 2; SPEC.md#requests.
     """
-    return f"sha-256=:{encode_base64(hashlib.sha256(body).digest())}:"
+    return _encode_digest(hashlib.sha256(body).digest())
+
+
+def _encode_digest(digest: bytes) -> str:
+    return f"sha-256=:{encode_base64(digest)}:"
 
 
 def signature_base(components: Sequence[tuple[str, str]], params: str) -> bytes:
@@ -295,6 +299,21 @@ def verify_body(headers: Mapping[str, str], body: bytes) -> None:
     _verify_digest(_signature_fields(headers), body)
 
 
+def verify_body_digest(headers: Mapping[str, str], digest: bytes) -> None:
+    """Check a body that was read in pieces, as `verify_body` checks one that is whole.
+
+    Args:
+        headers: Those that `verify_request_head` let pass.
+        digest: SHA-256 of the content as transferred, 32 bytes.
+
+    Raises:
+        AuthInvalidError: The content is another.
+
+    Source: RFC 9530, section 2; SPEC.md#uploads.
+    """
+    _compare_digests(_signature_fields(headers), digest)
+
+
 @dataclass(frozen=True, slots=True)
 class _Description:
     """What a Signature-Input field says.
@@ -376,7 +395,11 @@ def _parse_recent(fields: Mapping[str, str], now: int) -> _Description:
 
 
 def _verify_digest(fields: Mapping[str, str], body: bytes) -> None:
-    if fields.get("content-digest") != encode_content_digest(body):
+    _compare_digests(fields, hashlib.sha256(body).digest())
+
+
+def _compare_digests(fields: Mapping[str, str], digest: bytes) -> None:
+    if fields.get("content-digest") != _encode_digest(digest):
         raise AuthInvalidError("Content-Digest does not match the body")
 
 

@@ -71,6 +71,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             notices=alpha.notices,
             publisher=alpha.publisher,
             pusher=alpha.pusher,
+            uploader=alpha.uploader,
             follower=alpha.follower,
             peering=alpha.peering,
             key_refresher=KeyRefresher(clock),

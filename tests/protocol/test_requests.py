@@ -36,6 +36,7 @@ from hashlight_protocol.requests import (
     sign_request,
     signature_base,
     verify_body,
+    verify_body_digest,
     verify_request,
     verify_request_head,
 )
@@ -542,3 +543,10 @@ def test_a_head_without_its_bodys_fields_is_refused(missing: str) -> None:
 def test_an_announced_body_that_is_empty_is_refused() -> None:
     with pytest.raises(AuthInvalidError, match="there is none"):
         verify_body({"Content-Digest": encode_content_digest(b"")}, b"")
+
+
+def test_a_body_read_in_pieces_is_compared_by_its_digest() -> None:
+    headers = signed(POST)
+    verify_body_digest(headers, hashlib.sha256(POST.body).digest())
+    with pytest.raises(AuthInvalidError, match="does not match"):
+        verify_body_digest(headers, hashlib.sha256(POST.body + b"x").digest())

@@ -23,7 +23,10 @@ from hashlight_node.exchange.notices import Notices
 from hashlight_node.exchange.peering import Peering
 from hashlight_node.exchange.publish import Publisher
 from hashlight_node.exchange.push import Pusher
+from hashlight_node.exchange.receiving import Receiver
+from hashlight_node.exchange.receiving_notes import NoteReceiver
 from hashlight_node.exchange.serve import Serving
+from hashlight_node.exchange.uploading import Uploader, UploadTo
 from hashlight_node.exchange.witness import Witness
 from hashlight_node.keys import create_keyring, load_keyring
 from hashlight_node.matching.judging import Criteria
@@ -68,8 +71,11 @@ class ExchangeNode:
     publisher: Publisher
     epochs: Epochs
     pusher: Pusher
+    uploader: Uploader
     witness: Witness
     follower: Follower
+    receiver: Receiver
+    note_receiver: NoteReceiver
     peering: Peering
     serving: Serving
     lookup: Lookup
@@ -174,6 +180,23 @@ def _build(
         node_name=name,
         on_advanced=notices.advanced,
     )
+    pusher = Pusher(
+        database=database,
+        client=client,
+        keyring=keyring,
+        clock=clock,
+        notices=notices,
+    )
+    following = FollowParts(
+        database=database,
+        client=client,
+        list_notes=list_notes,
+        matcher=Applied(matcher.apply),
+        witness=keyring.witness,
+        mirror=keyring.mirror,
+        clock=clock,
+        notices=notices,
+    )
     return ExchangeNode(
         name=name,
         clock=clock,
@@ -192,12 +215,14 @@ def _build(
             node_name=name,
             on_advanced=notices.advanced,
         ),
-        pusher=Pusher(
+        pusher=pusher,
+        uploader=Uploader(
             database=database,
             client=client,
-            keyring=keyring,
+            pusher=pusher,
             clock=clock,
             notices=notices,
+            upload_to=UploadTo(frozenset(), lambda: None),
         ),
         witness=Witness(
             database=database,
@@ -206,17 +231,10 @@ def _build(
             clock=clock,
             on_notice=notices.announced,
         ),
-        follower=Follower(
-            FollowParts(
-                database=database,
-                client=client,
-                list_notes=list_notes,
-                matcher=Applied(matcher.apply),
-                witness=keyring.witness,
-                mirror=keyring.mirror,
-                clock=clock,
-                notices=notices,
-            )
+        follower=Follower(following),
+        receiver=Receiver(following, on_received=lambda *_: None),
+        note_receiver=NoteReceiver(
+            database=database, list_notes=list_notes, clock=clock
         ),
         peering=Peering(
             database=database,

@@ -4,6 +4,7 @@ Requests are put together by hand from C2SP tlog-mirror; proofs come from the re
 definition that it names.
 """
 
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,9 +13,22 @@ HERE = Path(__file__).resolve().parent
 # Run by path, the script finds the library and the helpers of the tests by itself.
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "protocol")]
 
-from support import reference_trees as trees  # noqa: E402 -- the path has to be set first
-from support.example_log import ORIGIN  # noqa: E402
-from support.vectors import Case, bad, document, good, hexes  # noqa: E402
+from hashlight_protocol import (  # noqa: E402 -- the path has to be set first
+    COSIGNATURE,
+    Ed25519Signer,
+    encode_vkey,
+    sign_note,
+)
+from support import reference_trees as trees  # noqa: E402
+from support.example_log import (  # noqa: E402
+    IDENTITY,
+    LIST_ID,
+    LOG,
+    NODE,
+    ORIGIN,
+    signer,
+)
+from support.vectors import Case, b64, bad, document, good, hexes  # noqa: E402
 
 ENTRIES = [b"entry %d" % index for index in range(520)]
 LEAVES = [trees.leaf(entry) for entry in ENTRIES]
@@ -183,11 +197,58 @@ def _paths() -> Iterator[Case]:
         yield bad(path, "malformed", kind="path", path=path)
 
 
+LIST_NOTE = {
+    "id": LIST_ID,
+    "version": 1,
+    "meta": {},
+    "logs": [{"origin": ORIGIN, "vkeys": [encode_vkey(LOG.key)], "state": "active"}],
+}
+DESCRIPTOR = {
+    "name": NODE,
+    "version": 1,
+    "base": f"https://{NODE}",
+    "http_keys": [{"id": "h1", "key": b64(signer("http").key.public_key)}],
+    "witness": encode_vkey(signer(f"{NODE}/hsf/v1/witness", COSIGNATURE).key),
+    "mirror": encode_vkey(signer(f"{NODE}/hsf/v1/mirror", COSIGNATURE).key),
+    "limits": {},
+    "features": [],
+}
+OTHER = signer("node.beta.example")
+
+
+def added_notes() -> Iterator[Case]:
+    def members(
+        header: str, content: Case, key: Ed25519Signer = IDENTITY
+    ) -> dict[str, str]:
+        text = f"{header}\n{json.dumps(content)}\n"
+        note = sign_note(text.encode(), [key]).decode()
+        return {"identity": encode_vkey(IDENTITY.key), "note": note}
+
+    listed, described = "hsf-list/v1", "hsf-node/v1"
+    yield good("a list note", kind="list-note", **members(listed, LIST_NOTE))
+    yield good("a descriptor", kind="descriptor", **members(described, DESCRIPTOR))
+    foreign = {**LIST_NOTE, "id": f"{OTHER.key.name}/hsf/v1/log/images"}
+    for name, error, case in (
+        ("signed by another", "unknown-key", members(listed, LIST_NOTE, OTHER)),
+        ("a list of another node", "malformed", members(listed, foreign)),
+        (
+            "the descriptor of another node",
+            "malformed",
+            members(described, {**DESCRIPTOR, "name": OTHER.key.name}),
+        ),
+        ("a list note called a descriptor", "malformed", members(described, LIST_NOTE)),
+        ("a descriptor called a list note", "malformed", members(listed, DESCRIPTOR)),
+        ("another kind of note", "malformed", members("hsf-other/v1", LIST_NOTE)),
+    ):
+        yield bad(name, error, **case)
+
+
 def build() -> dict[str, str]:
     """Give the content of every file."""
     about = "SPEC.md, section Uploads."
     return {
         "add-entries.json": document(about, uploads()),
+        "added-notes.json": document(about, added_notes()),
         "mirror-answers.json": document(about, answers()),
     }
 

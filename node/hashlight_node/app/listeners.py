@@ -42,6 +42,7 @@ def federation_application(
             "concurrent_requests": CONCURRENT_REQUESTS,
             "long_poll_seconds": LONG_POLL_SECONDS,
         },
+        features=("upload",),
     )
     on.descriptor.describe(descriptor)
     app = build_federation(
@@ -50,6 +51,8 @@ def federation_application(
             serving=use_cases.serving,
             witness=use_cases.witness,
             descriptor=on.descriptor.read,
+            receiver=use_cases.receiver,
+            note_receiver=use_cases.note_receiver,
         ),
         authenticator=Authenticator(
             on.database,

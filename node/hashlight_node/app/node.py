@@ -131,6 +131,7 @@ async def _run_jobs(
         notices=foundation.notices,
         publisher=use_cases.publisher,
         pusher=use_cases.pusher,
+        uploader=use_cases.uploader,
         follower=use_cases.follower,
         peering=use_cases.peering,
         key_refresher=refresher,

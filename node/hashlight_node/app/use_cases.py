@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hashlight_node.exchange.cases import Cases
@@ -20,11 +21,17 @@ from hashlight_node.exchange.peering import Peering
 from hashlight_node.exchange.policies import Policies
 from hashlight_node.exchange.publish import Publisher
 from hashlight_node.exchange.push import Pusher
+from hashlight_node.exchange.receiving import Receiver
+from hashlight_node.exchange.receiving_notes import NoteReceiver
 from hashlight_node.exchange.rotation import KeyRotation, RotationParts
 from hashlight_node.exchange.serve import Serving
+from hashlight_node.exchange.uploading import Uploader, UploadTo
 from hashlight_node.exchange.witness import Witness
 
 if TYPE_CHECKING:
+    from hashlight_node.exchange.copying import Tally
+    from hashlight_node.observability import Metrics
+
     from .foundation import Foundation
 
 
@@ -37,8 +44,11 @@ class UseCases:
     cases: Cases
     epochs: Epochs
     pusher: Pusher
+    uploader: Uploader
     witness: Witness
     follower: Follower
+    receiver: Receiver
+    note_receiver: NoteReceiver
     peering: Peering
     serving: Serving
     lookup: Lookup
@@ -72,6 +82,13 @@ def build_use_cases(on: Foundation) -> UseCases:
         node_name=name,
         on_advanced=on.notices.advanced,
     )
+    pusher = Pusher(
+        database=on.database,
+        client=on.client,
+        keyring=on.keyring,
+        clock=on.clock,
+        notices=on.notices,
+    )
     return UseCases(
         publisher=publisher,
         feedback=Feedback(
@@ -88,12 +105,17 @@ def build_use_cases(on: Foundation) -> UseCases:
             node_name=name,
             on_advanced=on.notices.advanced,
         ),
-        pusher=Pusher(
+        pusher=pusher,
+        uploader=Uploader(
             database=on.database,
             client=on.client,
-            keyring=on.keyring,
+            pusher=pusher,
             clock=on.clock,
             notices=on.notices,
+            upload_to=UploadTo(
+                frozenset(on.settings.exchange.upload_to),
+                on.descriptor.read,
+            ),
         ),
         witness=Witness(
             database=on.database,
@@ -103,6 +125,10 @@ def build_use_cases(on: Foundation) -> UseCases:
             on_notice=on.notices.announced,
         ),
         follower=Follower(following),
+        receiver=Receiver(following, on_received=partial(_count_received, on.metrics)),
+        note_receiver=NoteReceiver(
+            database=on.database, list_notes=list_notes, clock=on.clock
+        ),
         peering=Peering(
             database=on.database,
             client=on.client,
@@ -156,3 +182,14 @@ def build_use_cases(on: Foundation) -> UseCases:
             ),
         ),
     )
+
+
+def _count_received(
+    metrics: Metrics, peer_name: str, list_name: str, tally: Tally
+) -> None:
+    for result, count in (
+        ("in", tally.records),
+        ("retracted", tally.retractions),
+        ("erased", tally.erasures),
+    ):
+        metrics.count_records(peer_name, list_name, result, count)

@@ -20,6 +20,7 @@ from .erasures import ErasureClaims
 from .errors import FollowQuarantinedError, PeerQuarantinedError, UnknownFollowError
 from .scrubbing import scrub
 from .succession import succeed
+from .turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,6 +62,7 @@ class FollowParts:
         mirror: Our mirror key: we stored and applied everything up to it.
         clock: Unix seconds.
         notices: Wakes whoever waits for our acknowledgement.
+        turns: Keeps pulls and uploads of one list apart.
     """
 
     database: Database
@@ -71,6 +73,7 @@ class FollowParts:
     mirror: Signer
     clock: Clock
     notices: Notices
+    turns: Turns = field(default_factory=Turns)
 
 
 @dataclass(slots=True)

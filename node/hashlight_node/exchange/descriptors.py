@@ -69,7 +69,7 @@ class PeerDescriptors:
         """
         peer = await self._database.read(lambda conn: pinned(conn, peer_name))
         identity = parse_vkey(peer.identity_vkey)
-        raw = await self._client.fetch_descriptor(peer.base)
+        raw = await self._client.fetch_newer_descriptor(peer)
 
         def save(conn: Connection) -> Peer:
             known = pinned(conn, peer_name)
@@ -127,14 +127,30 @@ def replace_descriptor(
         PeerPinnedError: The peer is pinned with another identity key.
         PeerMisbehavedError: It is not newer.
     """
-    if known.identity_vkey != encode_vkey(identity):
-        raise PeerPinnedError(known.name)
-    before = open_descriptor(known.descriptor, identity)
     # Either document alone is harmless; only both together show the lie.
     with blaming(known.name, "descriptor", known.descriptor + b"\n" + raw):
-        verify_successor(before, descriptor)
+        put_descriptor(conn, known, identity, descriptor, raw)
+    peer_store.touch_peer(conn, known.peer_id, now)
+    return pinned(conn, known.name)
+
+
+def put_descriptor(
+    conn: Connection,
+    known: Peer,
+    identity: VerifierKey,
+    descriptor: Descriptor,
+    raw: bytes,
+) -> None:
+    """Store a descriptor of a peer, whoever brought it, if it is newer than ours.
+
+    Raises:
+        PeerPinnedError: The peer is pinned with another identity key.
+        ProtocolError: It is not newer.
+    """
+    if known.identity_vkey != encode_vkey(identity):
+        raise PeerPinnedError(known.name)
+    if known.descriptor:
+        verify_successor(open_descriptor(known.descriptor, identity), descriptor)
     peer_store.update_descriptor(
         conn, known.peer_id, raw, descriptor.version, descriptor.base
     )
-    peer_store.touch_peer(conn, known.peer_id, now)
-    return pinned(conn, known.name)

@@ -125,7 +125,8 @@ class Follower:
                 in quarantine, and what was verified goes on serving lookups.
         """
         return await self._rounds.run(
-            (peer_name, list_name), lambda: self._sync(peer_name, list_name, progress)
+            (peer_name, list_name),
+            lambda: self._in_turn(peer_name, list_name, progress),
         )
 
     async def sync_all(self) -> list[SyncReport]:
@@ -157,6 +158,18 @@ class Follower:
         """Queue all followed lists, to make up for lost notices; wait for none."""
         for follow in await self._parts.database.read(_list_active):
             self._parts.notices.announced(follow.peer_name, follow.list_name)
+
+    async def _in_turn(
+        self, peer_name: str, list_name: str, progress: Progress | None
+    ) -> SyncReport:
+        peer, follow = await self._parts.database.read(
+            lambda conn: _find(conn, peer_name, list_name)
+        )
+        if not peer.is_dialable:
+            # There is nothing to ask and no fault: its entries are brought to us.
+            return SyncReport(peer_name, list_name, origin=None, state=follow.state)
+        async with self._parts.turns.of(peer_name, list_name):
+            return await self._sync(peer_name, list_name, progress)
 
     async def _sync(
         self, peer_name: str, list_name: str, progress: Progress | None
@@ -312,7 +325,7 @@ def _list_active(conn: Connection) -> list[Follow]:
     active = {
         peer.name
         for peer in peer_store.list_peers(conn)
-        if peer.state is PeerState.ACTIVE
+        if peer.state is PeerState.ACTIVE and peer.is_dialable
     }
     return [
         follow

@@ -17,10 +17,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from hashlight_node.peers.errors import blaming
+from hashlight_node.peers.errors import PeerRefusedError, blaming
 from hashlight_node.store import logs
 from hashlight_protocol import (
     MalformedError,
+    StaleVersionError,
     list_id,
     open_list_note,
     parse_vkey,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _FRESH_SECONDS: Final = 3600
 _REFRESH_SECONDS: Final = 60
+_NOT_FOUND: Final = 404
 
 _MOST_KEPT: Final = 256
 _MOST_KEPT_BYTES: Final = 1 << 20
@@ -91,6 +93,8 @@ class ListNotes:
             PeerError: It is needed and cannot be had, or is not one.
         """
         known = await self._recall(peer, list_name)
+        if not peer.is_dialable:
+            return _received(peer, known)
         if known is None or self._clock() - known.fetched_at >= _FRESH_SECONDS:
             refreshed_at = 0 if known is None else known.refreshed_at
             return await self._fetch(peer, list_name, known, refreshed_at)
@@ -106,10 +110,36 @@ class ListNotes:
                 back behind the one we have.
         """
         known = await self._recall(peer, list_name)
+        if not peer.is_dialable:
+            return _received(peer, known)
         now = self._clock()
         if known is not None and now - known.refreshed_at < _REFRESH_SECONDS:
             return known
         return await self._fetch(peer, list_name, known, now)
+
+    async def accept(self, peer: Peer, note: ListNote, raw: bytes) -> None:
+        """Take a list note that a peer sent by itself.
+
+        Args:
+            peer: Who sent it.
+            note: The parsed view, signed by the peer's identity key.
+            raw: Its bytes.
+
+        Raises:
+            StaleVersionError: It is older than the one we have. That is no fault: a
+                request can be replayed.
+            PeerMisbehavedError: It contradicts the one we have.
+        """
+        known = await self._recall(peer, note.list_name)
+        if known is not None:
+            if note.version < known.note.version:
+                raise StaleVersionError("list note", known.note.version, note.version)
+            what = f"list note of {note.list_name}"
+            with blaming(peer.name, what, known.raw + b"\n" + raw):
+                verify_successor(known.note, note)
+        fresh = KnownNote(note, raw, self._clock())
+        await self._save(peer, note.list_name, fresh)
+        self._remember(peer, note.list_name, fresh)
 
     async def _fetch(
         self, peer: Peer, list_name: str, known: KnownNote | None, refreshed_at: int
@@ -167,6 +197,13 @@ class ListNotes:
                 logs.set_list_note(conn, log.log_id, fresh.raw, fresh.note.version)
 
         await self._database.write(save)
+
+
+def _received(peer: Peer, known: KnownNote | None) -> KnownNote:
+    if known is None:
+        # As if it had been asked: there is no such list until it says so.
+        raise PeerRefusedError(peer.name, _NOT_FOUND, "unknown-log")
+    return known
 
 
 def _open(peer: Peer, list_name: str, raw: bytes, known: KnownNote | None) -> ListNote:

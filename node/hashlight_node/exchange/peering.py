@@ -15,12 +15,20 @@ from hashlight_protocol import (
     MalformedError,
     is_node_name,
     list_id,
+    open_descriptor,
     parse_vkey,
 )
 
-from .descriptors import PeerDescriptors, open_as, pinned, replace_descriptor
+from .descriptors import (
+    PeerDescriptors,
+    open_as,
+    pinned,
+    put_descriptor,
+    replace_descriptor,
+)
 from .errors import (
     OwnNodeError,
+    PeerPinnedError,
     UnknownFollowError,
     UnknownListError,
 )
@@ -93,9 +101,11 @@ class Peering:
         def save(conn: Connection) -> Peer:
             known = peer_store.find_peer(conn, identity.name)
             if known is not None:
-                return replace_descriptor(
+                known = replace_descriptor(
                     conn, known, identity, descriptor, raw, now=self._clock()
                 )
+                peer_store.set_dialable(conn, known.peer_id, is_dialable=True)
+                return pinned(conn, known.name)
             return peer_store.insert_peer(
                 conn,
                 name=identity.name,
@@ -105,6 +115,51 @@ class Peering:
                 descriptor_version=descriptor.version,
                 added_at=self._clock(),
             )
+
+        return await self._database.write(save)
+
+    async def pin(self, vkey: str, descriptor: bytes | None) -> Peer:
+        """Pin a node that this one never connects to.
+
+        It may call us, once its descriptor is known, or others may bring its lists.
+        Pinning a peer that was added ends our calls to it; adding one that was pinned
+        begins them.
+
+        Args:
+            vkey: Its identity key, as its operator gave it.
+            descriptor: Its signed descriptor, as its operator gave it; None if there
+                is none. What is known already then stays.
+
+        Raises:
+            BadKeyError: `vkey` is not the identity key of a node.
+            OwnNodeError: It is this node.
+            PeerPinnedError: A node of that name is pinned with another key.
+            ProtocolError: The descriptor is not signed by that key, or older than the
+                one that is known.
+        """
+        identity = _parse_identity(vkey)
+        if identity.name == self._node_name:
+            raise OwnNodeError
+        opened = None if descriptor is None else open_descriptor(descriptor, identity)
+
+        def save(conn: Connection) -> Peer:
+            known = peer_store.find_peer(conn, identity.name)
+            if known is None:
+                known = peer_store.insert_peer(
+                    conn,
+                    name=identity.name,
+                    base="",
+                    identity_vkey=vkey,
+                    descriptor=b"",
+                    descriptor_version=0,
+                    added_at=self._clock(),
+                )
+            if known.identity_vkey != vkey:
+                raise PeerPinnedError(known.name)
+            if opened is not None:
+                put_descriptor(conn, known, identity, opened, descriptor or b"")
+            peer_store.set_dialable(conn, known.peer_id, is_dialable=False)
+            return pinned(conn, known.name)
 
         return await self._database.write(save)
 

@@ -192,6 +192,37 @@ def verify_bundle(
     )
 
 
+def open_package(
+    peer: str,
+    origin: str,
+    entries: Sequence[bytes],
+    hashes: Sequence[bytes],
+    first_index: int,
+) -> VerifiedBundle:
+    """Parse uploaded entries; their bodies are still to come.
+
+    Args:
+        peer: Who sent them.
+        origin: The log.
+        entries: What a checkpoint of the log authenticates.
+        hashes: `leaf_hash` of each.
+        first_index: Leaf index of the first.
+
+    Raises:
+        PeerMisbehavedError: The log signed an entry that cannot stand there.
+    """
+    with blaming(peer, f"entries from {first_index} of {origin}", b"".join(entries)):
+        parsed, unsupported = _parse_entries(origin, entries, first_index)
+    return VerifiedBundle(
+        first_index=first_index,
+        raw=tuple(entries[: len(parsed)]),
+        leaf_hashes=tuple(hashes[: len(parsed)]),
+        entries=parsed,
+        bodies=(Body(BodyStatus.WITHHELD),) * len(parsed),
+        unsupported=unsupported,
+    )
+
+
 def _open_bodies(
     peer: str, span: VerifiedRange, raw: RawBundle, entries: Sequence[bytes]
 ) -> tuple[Body, ...]:

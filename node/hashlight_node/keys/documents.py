@@ -7,7 +7,7 @@ a version that goes back, and the database may be restored from a backup.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hashlight_protocol import (
     HttpKey,
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from hashlight_protocol import Descriptor, VerifierKey
 
     from .keyring import Keyring
+
+_FILE: Final = "descriptor.note"
 
 
 def publish_descriptor(keyring: Keyring, draft: Descriptor) -> bytes:
@@ -112,8 +114,14 @@ class OwnDescriptor:
         return open_descriptor(self._raw, keyring.identity.key)
 
 
+def read_published_descriptor(directory: Path) -> bytes | None:
+    """Read the newest descriptor that was signed; None if there never was one."""
+    path = directory / _FILE
+    return path.read_bytes() if path.exists() else None
+
+
 def _path(keyring: Keyring) -> Path:
-    return keyring.directory / "descriptor.note"
+    return keyring.directory / _FILE
 
 
 def _read_descriptor(

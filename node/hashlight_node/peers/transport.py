@@ -60,6 +60,8 @@ class Question:
         holds_bodies: Whether the answer is made of record bodies. It may then come
             compressed, and no evidence keeps it.
         wait_seconds: How long the peer may hold the answer back (a long poll).
+        sending_seconds: How much longer a large request may take.
+        whole_statuses: Statuses of answers that may be as large as the limit.
     """
 
     method: str
@@ -71,6 +73,8 @@ class Question:
     headers: Mapping[str, str] | None = None
     holds_bodies: bool = False
     wait_seconds: int = 0
+    sending_seconds: int = 0
+    whole_statuses: frozenset[int] = frozenset({200})
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +174,9 @@ class Transport:
     async def _send(
         self, peer: str, base: Base, question: Question, headers: Mapping[str, str]
     ) -> Answer:
-        total_seconds = self._timeout_seconds + question.wait_seconds
+        total_seconds = (
+            self._timeout_seconds + question.wait_seconds + question.sending_seconds
+        )
         coding = ACCEPTED if question.holds_bodies else "identity"
         try:
             async with self._session.request(
@@ -207,7 +213,8 @@ async def _receive(
         raise PeerUnavailableError(
             peer, f"it answers with status {status}", _retry_after(response)
         )
-    limit = question.limit_bytes if status == 200 else _PROBLEM_BYTES  # noqa: PLR2004
+    is_whole = status in question.whole_statuses
+    limit = question.limit_bytes if is_whole else _PROBLEM_BYTES
     raw = await _read(peer, question, response, limit)
     headers: dict[str, str] = {}
     for name, value in response.headers.items():

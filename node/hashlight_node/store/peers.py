@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+import json
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack
 
 from sqlalchemy import delete, select, update
 
@@ -10,9 +11,12 @@ from hashlight_node.model import Follow, FollowState, Grant, Peer, PeerState
 from hashlight_node.store import tables
 from hashlight_node.store.errors import PeerExistsError
 from hashlight_node.store.statements import has_changed, upsert
+from hashlight_protocol import WHOLE_LIST, parse_scope
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row, Select
+
+    from hashlight_protocol import GrantScope
 
 _peers = tables.peers
 _grants = tables.grants
@@ -33,6 +37,7 @@ class NewPeer(TypedDict):
         descriptor: Its signed descriptor, verified with that key.
         descriptor_version: Version of the descriptor.
         added_at: Now.
+        is_dialable: Whether this node may connect to it; so if it is left out.
     """
 
     name: str
@@ -41,6 +46,7 @@ class NewPeer(TypedDict):
     descriptor: bytes
     descriptor_version: int
     added_at: int
+    is_dialable: NotRequired[bool]
 
 
 def insert_peer(connection: Connection, **peer: Unpack[NewPeer]) -> Peer:
@@ -49,7 +55,11 @@ def insert_peer(connection: Connection, **peer: Unpack[NewPeer]) -> Peer:
     Raises:
         PeerExistsError: A peer of that name is pinned already, with whatever key.
     """
-    values = {**peer, "state": PeerState.ACTIVE.value}
+    values = {
+        **peer,
+        "state": PeerState.ACTIVE.value,
+        "is_dialable": int(peer.get("is_dialable", True)),
+    }
     statement = upsert(connection, _peers).values(values).on_conflict_do_nothing()
     if not has_changed(connection, statement):
         raise PeerExistsError(peer["name"])
@@ -87,6 +97,15 @@ def set_peer_state(connection: Connection, peer_id: int, state: PeerState) -> No
     )
 
 
+def set_dialable(connection: Connection, peer_id: int, *, is_dialable: bool) -> None:
+    """Set whether this node may connect to a peer."""
+    connection.execute(
+        update(_peers)
+        .where(_peers.c.peer_id == peer_id)
+        .values(is_dialable=int(is_dialable))
+    )
+
+
 def touch_peer(connection: Connection, peer_id: int, now: int) -> None:
     """Note that a peer answered or asked something just now."""
     connection.execute(
@@ -118,6 +137,20 @@ def delete_grant(connection: Connection, peer_id: int, list_name: str) -> bool:
     if found:
         _count_up(connection, peer_id)
     return found
+
+
+def granted_scope(
+    connection: Connection, peer_id: int, list_name: str
+) -> GrantScope | None:
+    """Tell which records of a list a peer may have; None without a grant."""
+    row = connection.execute(
+        select(_grants.c.scope).where(
+            _grants.c.peer_id == peer_id, _grants.c.list_name == list_name
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    return WHOLE_LIST if row.scope is None else parse_scope(json.loads(row.scope))
 
 
 def has_grant(connection: Connection, peer_id: int, list_name: str) -> bool:
@@ -247,6 +280,7 @@ def _peer_of(row: Row[Any]) -> Peer:
         state=PeerState(row.state),
         added_at=row.added_at,
         contacted_at=row.contacted_at,
+        is_dialable=bool(row.is_dialable),
     )
 
 

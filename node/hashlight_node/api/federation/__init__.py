@@ -18,6 +18,7 @@ from .descriptor import add_descriptor_route
 from .gate import build_gate
 from .logs import add_log_routes
 from .parts import PARTS, FederationParts
+from .uploads import add_upload_routes
 from .witness import add_witness_routes
 
 if TYPE_CHECKING:
@@ -55,4 +56,5 @@ def build_federation(
     add_descriptor_route(app)
     add_log_routes(app)
     add_witness_routes(app)
+    add_upload_routes(app)
     return app

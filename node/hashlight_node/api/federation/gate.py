@@ -17,6 +17,8 @@ from hashlight_node.api.authentication import (
 )
 from hashlight_protocol import MAX_ADD_CHECKPOINT_BYTES, MalformedError
 
+from .uploads import is_upload
+
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
 
@@ -48,7 +50,8 @@ def build_gate(authenticator: Authenticator) -> Middleware:
         peer = await authenticator.authenticate(request)
         with limit.enter(peer.peer_id):
             request[PEER] = peer
-            request[BODY] = await read_body(request, _body_bytes(request))
+            if not is_upload(request):
+                request[BODY] = await read_body(request, _body_bytes(request))
             response = await handler(request)
             # An answer that nobody reads takes memory as long as it is not sent.
             await _send(request, response)

@@ -10,6 +10,8 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hashlight_node.exchange.receiving import Receiver
+    from hashlight_node.exchange.receiving_notes import NoteReceiver
     from hashlight_node.exchange.serve import Serving
     from hashlight_node.exchange.witness import Witness
 
@@ -23,12 +25,16 @@ class FederationParts:
         serving: Answers out of the store, whatever the peer may have.
         witness: Cosigns what peers announce.
         descriptor: Gives this node's signed descriptor; None before its first.
+        receiver: Takes entries and bodies that peers upload.
+        note_receiver: Takes what they say about themselves.
     """
 
     node_name: str
     serving: Serving
     witness: Witness
     descriptor: Callable[[], bytes | None]
+    receiver: Receiver
+    note_receiver: NoteReceiver
 
 
 PARTS: Final = web.AppKey("federation_parts", FederationParts)
