@@ -214,7 +214,7 @@ def save_acknowledgement(
 def list_acknowledgements(connection: Connection, log_id: int) -> list[Acknowledgement]:
     """List all acknowledgements of one log of ours, by peer and size."""
     query = (
-        _select_acknowledgements()
+        select_acknowledgements()
         .where(_acknowledgements.c.log_id == log_id)
         .order_by(_peers.c.name, _acknowledgements.c.tree_size)
     )
@@ -226,7 +226,7 @@ def newest_acknowledgement(
 ) -> Acknowledgement | None:
     """Look up the largest size that a peer has stored and applied of our log."""
     query = (
-        _select_acknowledgements()
+        select_acknowledgements()
         .where(
             _acknowledgements.c.log_id == log_id,
             _acknowledgements.c.peer_id == peer_id,
@@ -310,7 +310,8 @@ def find_by_origin_hash(connection: Connection, digest: str) -> str | None:
     return None
 
 
-def _select_acknowledgements() -> Select[Any]:
+def select_acknowledgements() -> Select[Any]:
+    """Select what makes an `Acknowledgement`, of all logs and peers."""
     return (
         select(
             _logs.c.origin,
