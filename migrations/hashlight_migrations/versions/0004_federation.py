@@ -18,7 +18,10 @@ _KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _NEW_TABLES = (
     "relay_grants",
     "past_grants",
-    "relayed_acknowledgements", "forks", "pending_sightings")
+    "relayed_acknowledgements",
+    "forks",
+    "pending_sightings",
+)
 _NEW_COLUMNS = {
     "logs": ("doubted_at", "stale_at"),
     "peers": ("is_dialable",),

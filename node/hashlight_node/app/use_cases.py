@@ -20,6 +20,8 @@ from hashlight_node.exchange.push import Pusher
 from hashlight_node.exchange.serve import Serving
 from hashlight_node.exchange.witness import Witness
 
+from .watching import alert_rules
+
 if TYPE_CHECKING:
     from .foundation import Foundation
 
@@ -119,5 +121,10 @@ def build_use_cases(on: Foundation) -> UseCases:
             pdq_threshold=on.settings.matching.pdq_threshold,
             clock=on.clock,
         ),
-        inspect=Inspect(database=on.database, clock=on.clock, node_name=name),
+        inspect=Inspect(
+            database=on.database,
+            clock=on.clock,
+            node_name=name,
+            rules=alert_rules(on.settings),
+        ),
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import func, select
 
-from hashlight_node.model import Acknowledgement
+from hashlight_node.model import Acknowledgement, PeerState
 from hashlight_node.store import tables
 from hashlight_node.store.deliveries import select_acknowledgements
 from hashlight_node.store.peers import peer_of_row
@@ -52,6 +52,7 @@ class Relayed(NamedTuple):
     Attributes:
         node: Its name.
         via: The peer that relays.
+        via_state: Whether we talk to that.
         acknowledgement: Its signed word, with its name as `peer_name`.
         identity_vkey: The node's identity key, by which its mirror key is known.
         descriptor: The signed descriptor that names the mirror key.
@@ -59,6 +60,7 @@ class Relayed(NamedTuple):
 
     node: str
     via: str
+    via_state: PeerState
     acknowledgement: Acknowledgement
     identity_vkey: str
     descriptor: bytes
@@ -175,9 +177,7 @@ def signed_at(connection: Connection, log_id: int, leaf_index: int) -> int | Non
     """
     query = (
         select(_checkpoints.c.applied_at)
-        .where(
-            _checkpoints.c.log_id == log_id, _checkpoints.c.tree_size > leaf_index
-        )
+        .where(_checkpoints.c.log_id == log_id, _checkpoints.c.tree_size > leaf_index)
         .order_by(_checkpoints.c.tree_size)
         .limit(1)
     )
@@ -238,7 +238,9 @@ def withdrawal_of(
     return None if row is None else _withdrawn(connection, log_id, row)
 
 
-def _withdrawn(connection: Connection, log_id: int, row: Row[Any]) -> Withdrawn:
+def _withdrawn(
+    connection: Connection, log_id: int, row: Row[*tuple[Any, ...]]
+) -> Withdrawn:
     # A log is signed in the transaction that extends it, so there is a checkpoint.
     at = signed_at(connection, log_id, row.leaf_index) or 0
     return Withdrawn(row.leaf_index, row.kind, at)
@@ -246,7 +248,7 @@ def _withdrawn(connection: Connection, log_id: int, row: Row[Any]) -> Withdrawn:
 
 def _select_relayed(log_id: int) -> Select[Any]:
     return (
-        select(_relayed, _logs.c.origin, _peers.c.name)
+        select(_relayed, _logs.c.origin, _peers.c.name, _peers.c.state)
         .join(_logs, _logs.c.log_id == _relayed.c.log_id)
         .join(_peers, _peers.c.peer_id == _relayed.c.via_peer_id)
         .where(_relayed.c.log_id == log_id)
@@ -257,4 +259,11 @@ def _relayed_of(row: Row[Any]) -> Relayed:
     said = Acknowledgement(
         row.origin, row.node, row.tree_size, row.acknowledged_at, row.note
     )
-    return Relayed(row.node, row.name, said, row.identity_vkey, row.descriptor)
+    return Relayed(
+        row.node,
+        row.name,
+        PeerState(row.state),
+        said,
+        row.identity_vkey,
+        row.descriptor,
+    )

@@ -165,7 +165,7 @@ def prune_page(
 def _doomed(
     connection: Connection,
     log_id: int,
-    rows: Sequence[Row[Any]],
+    rows: Sequence[Row[*tuple[Any, ...]]],
     *,
     before: int,
     size: int,

@@ -60,7 +60,7 @@ _SELECT: Final = select(
 
 LISTS_THAT_COUNT: Final = or_(
     _logs.c.role == Role.OWN.value,
-    _logs.c.state.not_in([LogState.FROZEN.value, LogState.STALE.value]),
+    and_(_logs.c.state != LogState.FROZEN.value, _logs.c.state != LogState.STALE.value),
 )
 """Of a list that is followed no more, withdrawals do not arrive any more; of one whose
 copy was not confirmed for long, perhaps neither."""
