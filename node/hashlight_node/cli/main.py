@@ -8,6 +8,7 @@ import typer
 
 from hashlight_node import __version__
 from hashlight_node.cli import (
+    deliveries,
     demonstration,
     explaining,
     exporting,
@@ -21,6 +22,7 @@ from hashlight_node.cli import (
     policies,
     scanning,
     tokens,
+    withdrawing,
 )
 
 app = typer.Typer(
@@ -52,6 +54,8 @@ for commands in (
     demonstration,
     nodes,
     lists,
+    withdrawing,
+    deliveries,
     importing,
     lookups,
     explaining,
