@@ -284,7 +284,7 @@ async def test_an_operator_is_told_of_each_step(copied: Pair) -> None:
         [(Severity.ERROR, AlertCode.COPY_NOT_RELAYED)],
         [(Severity.ERROR, AlertCode.COPY_STALE)],
     ]
-    (shown,) = status.lists
+    (shown,) = await alpha.inspect.lists()
     assert shown.freshness is Freshness.STALE
     await alpha.peering.unfollow("shield.example", "ncii")
     assert (await alpha.inspect.status()).alerts == ()

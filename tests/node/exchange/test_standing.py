@@ -17,10 +17,12 @@ from hashlight_node.model import PeerState
 from hashlight_node.store import delivery_history, tables
 from hashlight_node.store.delivery_history import Signed, Streak
 from hashlight_protocol import (
+    AddCheckpoint,
     Reason,
     Ref,
     append_signatures,
     cosign,
+    encode_add_checkpoint,
     encode_vkey,
     verify_cosignature,
 )
@@ -141,9 +143,10 @@ async def test_a_heartbeat_brings_a_fresh_signature_although_nothing_is_new(
     )
     moments = [(it.moment.tree_size, it.moment.at) for it in found.notes]
     assert moments == [(3, START + n * HOUR) for n in (2, 1, 0)]
-    for one in found.notes:
-        key = found.descriptor.witness
-        assert verify_cosignature(one.note, key) == one.moment.at
+    key = found.descriptor.witness
+    assert [verify_cosignature(it.note, key) for it in found.notes] == [
+        it.moment.at for it in found.notes
+    ]
     one = await standing_of(alpha)
     assert one.delivered is not None
     assert (one.delivered.at, one.heartbeat_at) == (START, START + 2 * HOUR)
@@ -154,8 +157,6 @@ async def test_a_real_peer_that_is_up_to_date_signs_each_heartbeat_anew(
 ) -> None:
     alpha, shield = following
     log = shield.logs["ncii"]
-    from hashlight_protocol import AddCheckpoint, encode_add_checkpoint
-
     raw = encode_add_checkpoint(AddCheckpoint(0, (), log.note()))
     again = encode_add_checkpoint(AddCheckpoint(log.size, (), log.note()))
     peer = await alpha.peer("shield.example")

@@ -124,7 +124,7 @@ def test_the_first_that_covers_a_withdrawal_stays(
     conn: Connection,
     held: Held,
     batch: int,
-    kind: type[Retract] | type[Erase],
+    kind: type[Retract | Erase],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(delivery_history, "_BATCH", batch)
