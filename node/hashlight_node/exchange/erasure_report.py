@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hashlight_node.model import Role
+from hashlight_node.model import RecordState, Role
 from hashlight_node.store import confirmations, deliveries, logs, past_grants, records
 from hashlight_protocol import encode_vkey, open_descriptor, parse_vkey
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Log,
         Peer,
         PeerState,
+        StoredRecord,
     )
     from hashlight_node.store.confirmations import Relayed, Withdrawn
     from hashlight_node.store.database import Connection
@@ -119,12 +120,10 @@ def read_report(conn: Connection, ref: Ref, now: int) -> ErasureReport:
     log = logs.find_log(conn, ref.origin)
     if log is None or log.role is not Role.OWN:
         raise UnknownRecordError(ref)
-    if records.read_record(conn, ref) is None:
+    record = records.read_record(conn, ref)
+    if record is None:
         raise UnknownRecordError(ref)
-    erase, retract = (
-        confirmations.withdrawal_of(conn, log.log_id, ref.leaf_index, kind)
-        for kind in ("erase", "retract")
-    )
+    erase, retract = _withdrawals_of(conn, log, record)
     settled = erase or retract
     peers: tuple[PeerErasure, ...] = ()
     if settled is not None:
@@ -137,6 +136,28 @@ def read_report(conn: Connection, ref: Ref, now: int) -> ErasureReport:
         retract and retract.signed_at,
         peers,
     )
+
+
+def _withdrawals_of(
+    conn: Connection, log: Log, record: StoredRecord
+) -> tuple[Withdrawn | None, Withdrawn | None]:
+    """Find the ERASE and the RETRACT of a record."""
+    by = None
+    if record.withdrawn_by is not None:
+        by = confirmations.withdrawal_at(conn, log.log_id, record.withdrawn_by)
+    match record.state:
+        case RecordState.ERASED:
+            leaf_index = record.ref.leaf_index
+            return by, confirmations.retraction_of(conn, log.log_id, leaf_index)
+        case RecordState.RETRACTED:
+            return None, by
+        case (
+            RecordState.LIVE
+            | RecordState.SUPERSEDED
+            | RecordState.WITHHELD
+            | RecordState.INVALID
+        ):
+            return None, None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, or_, select
 
 from hashlight_node.model import Acknowledgement, PeerState
 from hashlight_node.store import tables
@@ -82,13 +82,15 @@ class Withdrawn(NamedTuple):
 
 def known_peers(connection: Connection, log_id: int, list_name: str) -> list[Peer]:
     """List the peers that may fetch a log, ever could, or confirmed anything of it."""
-    of_log = [
-        select(table.c.peer_id).where(table.c.log_id == log_id).distinct()
+    # From peer to peer through each table's key: there are few peers and many rows.
+    of_peer = [
+        exists().where(table.c.log_id == log_id, table.c.peer_id == _peers.c.peer_id)
         for table in (_past_grants, _deliveries, _acknowledgements)
     ]
-    granted = select(_grants.c.peer_id).where(_grants.c.list_name == list_name)
-    known = granted.union(*of_log)
-    query = select(_peers).where(_peers.c.peer_id.in_(known)).order_by(_peers.c.name)
+    granted = exists().where(
+        _grants.c.list_name == list_name, _grants.c.peer_id == _peers.c.peer_id
+    )
+    query = select(_peers).where(or_(granted, *of_peer)).order_by(_peers.c.name)
     return [peer_of_row(row) for row in connection.execute(query)]
 
 
@@ -211,25 +213,31 @@ def oldest_withdrawal(
     return None if row is None else _withdrawn(connection, log_id, row)
 
 
-def withdrawal_of(
-    connection: Connection, log_id: int, leaf_index: int, kind: str
+def withdrawal_at(
+    connection: Connection, log_id: int, leaf_index: int
 ) -> Withdrawn | None:
-    """Find the first entry of one kind that covers a record.
+    """Read a RETRACT or ERASE entry; None if the entry is none."""
+    query = select(_withdrawals.c.leaf_index, _withdrawals.c.kind).where(
+        _withdrawals.c.log_id == log_id, _withdrawals.c.leaf_index == leaf_index
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _withdrawn(connection, log_id, row)
 
-    Args:
-        connection: In a transaction.
-        log_id: The log.
-        leaf_index: The record.
-        kind: `retract` or `erase`.
+
+def retraction_of(
+    connection: Connection, log_id: int, leaf_index: int
+) -> Withdrawn | None:
+    """Find the first RETRACT that begins with a record.
+
+    One of a range that begins before it is not found: that would mean to look at every
+    withdrawal of the log.
     """
-    end = _withdrawals.c.first_index + _withdrawals.c.range_count
     query = (
         select(_withdrawals.c.leaf_index, _withdrawals.c.kind)
         .where(
             _withdrawals.c.log_id == log_id,
-            _withdrawals.c.first_index <= leaf_index,
-            end > leaf_index,
-            _withdrawals.c.kind == kind,
+            _withdrawals.c.first_index == leaf_index,
+            _withdrawals.c.kind == "retract",
         )
         .order_by(_withdrawals.c.leaf_index)
         .limit(1)

@@ -117,7 +117,15 @@ def page_history(
 
 def list_streaks(connection: Connection) -> list[Streak]:
     """List which logs were delivered to which peers."""
-    query = select(_deliveries.c.log_id, _deliveries.c.peer_id).distinct()
+    logs, peers = tables.logs, tables.peers
+    is_there = exists().where(
+        _deliveries.c.log_id == logs.c.log_id, _deliveries.c.peer_id == peers.c.peer_id
+    )
+    query = (
+        select(logs.c.log_id, peers.c.peer_id)
+        .select_from(logs.join(peers, is_there))
+        .order_by(logs.c.log_id, peers.c.peer_id)
+    )
     return [Streak(*row) for row in connection.execute(query)]
 
 
