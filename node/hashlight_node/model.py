@@ -80,12 +80,17 @@ class Role(StrEnum):
 
 
 class LogState(StrEnum):
-    """What may still happen to a log; a quarantined one serves what it had."""
+    """What may still happen to a log; a quarantined one serves what it had.
+
+    A copy is stale that nobody confirmed for so long that its records match no more;
+    the sync that confirms it again ends that.
+    """
 
     ACTIVE = "active"
     FROZEN = "frozen"
     ABANDONED = "abandoned"
     QUARANTINED = "quarantined"
+    STALE = "stale"
 
 
 class RecordState(StrEnum):
@@ -159,6 +164,9 @@ class Log:
         counts_from: Since when lookups use its records; None if it goes on an older
             log and is not whole yet.
         counts_until: When it ended and another log took its place; None if it has not.
+        doubted_at: Since when the clock has been before `verified_at`, by that clock;
+            None while it is not. See `exchange.freshness`.
+        stale_at: When the log became `LogState.STALE`; None if it is not.
     """
 
     log_id: int
@@ -181,6 +189,8 @@ class Log:
     error: str | None
     counts_from: int | None = 0
     counts_until: int | None = None
+    doubted_at: int | None = None
+    stale_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from hashlight_node.jobs import Chore, JobParts, KeyRefresher, run_jobs
 from .foundation import lay_foundation
 from .listeners import federation_application, local_application
 from .use_cases import build_use_cases
+from .watching import build_freshness_keeper, watch_chores
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -89,6 +90,8 @@ async def start_node(
     async with AsyncExitStack() as stack:
         foundation = await lay_foundation(settings, clock, stack, behind)
         use_cases = build_use_cases(foundation)
+        # Before anybody can look anything up: time has passed while we were stopped.
+        await build_freshness_keeper(foundation).check()
         stack.push_async_callback(use_cases.pusher.close)
         refresher = KeyRefresher(clock)
         federation_app = federation_application(foundation, use_cases, refresher)
@@ -153,6 +156,7 @@ def _chores(on: Foundation, use_cases: UseCases) -> list[Chore]:
         Chore("prune-changes", _PRUNE_SECONDS, on.feed.prune),
         Chore("sightings", _SIGHTINGS_SECONDS, use_cases.feedback.publish_sightings),
         Chore("keys", _SETTLE_SECONDS, use_cases.rotation.settle_quietly),
+        *watch_chores(on),
     ]
     seconds = on.settings.matching.snapshot_seconds
     if seconds:

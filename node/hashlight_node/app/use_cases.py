@@ -28,6 +28,8 @@ from hashlight_node.exchange.serve import Serving
 from hashlight_node.exchange.uploading import Uploader, UploadTo
 from hashlight_node.exchange.witness import Witness
 
+from .watching import alert_rules
+
 if TYPE_CHECKING:
     from hashlight_node.exchange.copying import Tally
     from hashlight_node.observability import Metrics
@@ -168,7 +170,12 @@ def build_use_cases(on: Foundation) -> UseCases:
             pdq_threshold=on.settings.matching.pdq_threshold,
             clock=on.clock,
         ),
-        inspect=Inspect(database=on.database, clock=on.clock, node_name=name),
+        inspect=Inspect(
+            database=on.database,
+            clock=on.clock,
+            node_name=name,
+            rules=alert_rules(on.settings),
+        ),
         rotation=KeyRotation(
             RotationParts(
                 database=on.database,

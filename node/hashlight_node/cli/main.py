@@ -9,6 +9,7 @@ import typer
 from hashlight_node import __version__
 from hashlight_node.cli import (
     cases,
+    deliveries,
     demonstration,
     explaining,
     exporting,
@@ -23,6 +24,7 @@ from hashlight_node.cli import (
     policies,
     scanning,
     tokens,
+    withdrawing,
 )
 
 app = typer.Typer(
@@ -54,6 +56,8 @@ for commands in (
     demonstration,
     nodes,
     lists,
+    withdrawing,
+    deliveries,
     importing,
     lookups,
     explaining,

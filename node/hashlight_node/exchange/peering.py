@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hashlight_node.model import FollowState, LogState, PeerState
 from hashlight_node.peers.errors import blaming
-from hashlight_node.store import logs
+from hashlight_node.store import logs, past_grants
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
     ED25519,
@@ -32,6 +32,7 @@ from .errors import (
     UnknownFollowError,
     UnknownListError,
 )
+from .freshness import state_when_taken_up
 
 if TYPE_CHECKING:
     from hashlight_node.model import Clock, Follow, Grant, Peer
@@ -252,7 +253,8 @@ class Peering:
 
         def write(conn: Connection) -> None:
             peer = pinned(conn, peer_name)
-            peer_store.delete_grant(conn, peer.peer_id, list_name)
+            if peer_store.delete_grant(conn, peer.peer_id, list_name):
+                past_grants.remember(conn, peer.peer_id, list_name, self._clock())
 
         await self._database.write(write)
 
@@ -314,7 +316,10 @@ def _parse_identity(vkey: str) -> VerifierKey:
 
 def _start_again(conn: Connection, follow: Follow) -> Follow:
     """Let a list be copied again, from where its copy stopped."""
-    logs.set_list_state(conn, follow.peer_name, follow.list_name, LogState.ACTIVE, None)
+    for log in logs.logs_of_list(conn, follow.peer_name, follow.list_name):
+        if log.counts_until is not None:
+            continue  # It ended, and another took its place.
+        logs.set_log_state(conn, log.log_id, state_when_taken_up(log), None)
     if follow.state is not FollowState.QUARANTINED:
         return follow
     peer_store.set_follow(

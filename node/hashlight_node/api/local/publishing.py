@@ -33,14 +33,9 @@ from hashlight_protocol import (
 
 from .answers import JsonAnswer
 from .bodies import JSON, JsonBody, Received, Takes, read_json
-from .models.lists import (
-    Erasure,
-    ReasonName,
-    RefsAnswer,
-    Retraction,
-    WithdrawalAnswer,
-)
-from .models.records import MAX_RECORDS, RecordsBody
+from .erasures import show_erasure
+from .models.lists import Erasure, ReasonName, RefsAnswer, Retraction
+from .models.records import MAX_RECORDS, RecordsBody, WithdrawalAnswer
 from .operations import Call, operation
 from .strict_json import WHAT, parse_any
 
@@ -179,7 +174,10 @@ _WITHDRAWAL_ERRORS: Final = (
     raises=_WITHDRAWAL_ERRORS,
 )
 async def retract_record(call: Call[Retraction]) -> WithdrawalAnswer:
-    """Take a record back: every follower stops matching it."""
+    """Take a record back: every follower stops matching it.
+
+    Who has confirmed that by signature is at `/v1/records/{ref}/erasure`, too.
+    """
     return await _withdraw(call, "retract")
 
 
@@ -194,8 +192,8 @@ async def retract_record(call: Call[Retraction]) -> WithdrawalAnswer:
 async def erase_record(call: Call[Erasure]) -> WithdrawalAnswer:
     """Take a record back and destroy its content everywhere.
 
-    Here it is gone when the answer comes. Which peers have done the same, and signed
-    for it, is at `/v1/records/{ref}/erasure`.
+    Here it is gone when the answer comes. It names the peers that have it, most of
+    which cannot have signed for the erasure yet; ask `/v1/records/{ref}/erasure` again.
     """
     return await _withdraw(call, "erase")
 
@@ -210,7 +208,13 @@ async def _withdraw(
         ref, kind, REASONS[call.body.reason], idempotency=call.idempotency
     )
     record = await call.parts.database.read(lambda conn: current_ref(conn, ref))
-    return {"ref": encode_ref(done), "record": encode_ref(record)}
+    report = show_erasure(await call.parts.inspect.erasure(ref))
+    return {
+        "ref": encode_ref(done),
+        "record": encode_ref(record),
+        "is_complete": report["is_complete"],
+        "peers": report["peers"],
+    }
 
 
 def reason_name(reason: Reason) -> ReasonName:

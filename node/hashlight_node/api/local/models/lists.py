@@ -82,19 +82,6 @@ class RefAnswer(TypedDict):
     ref: RefText
 
 
-class WithdrawalAnswer(TypedDict):
-    """Reference of the entry that takes a record back, and of the record."""
-
-    ref: RefText
-    record: Annotated[
-        RefText,
-        Field(
-            description="The record; another than was named if it goes on in a "
-            "later log of its list."
-        ),
-    ]
-
-
 class NextLog(Request):
     """How the newest log of a list ends."""
 
