@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hashlight_node.exchange.descriptors import descriptor_behind
 from hashlight_node.store import deliveries
 from hashlight_protocol import (
     Reason,
     Ref,
+    UnknownKeyError,
     open_checkpoint,
     open_descriptor,
     open_list_note,
@@ -191,6 +193,34 @@ async def test_what_a_retired_key_signed_is_known_when_a_peer_still_has_it(
     pusher = pair.owner.node.use_cases.pusher
     await pusher.collect_acknowledgement(ORIGIN, peer, wait_seconds=0)
     await pair.exchanged()
+
+
+async def test_what_a_retired_mirror_key_acknowledged_can_still_be_proved(
+    pair: Pair,
+) -> None:
+    ref = await pair.exchange()
+    await until(partial(pair.is_exchanged, ref))
+    report = await pair.owner.node.use_cases.inspect.erasure(ref)
+    acknowledged = report.peers[0].acknowledgement
+    assert acknowledged is not None
+    keyring = pair.follower.node.foundation.keyring
+    old = keyring.mirror.key
+    for _ in range(2):
+        await pair.rotate(pair.follower, "mirror")
+        pair.clock.advance(31 * DAY)
+        await pair.settle()
+    peer = await pair.owner.peer(pair.follower.name)
+    raw, key = await pair.owner.node.foundation.database.read(
+        lambda conn: descriptor_behind(conn, peer, acknowledged.note)
+    )
+    assert key == old
+    assert open_descriptor(raw, keyring.identity.key).mirror == old
+    # The identity key bound it then; a note of nobody's is nobody's now.
+    log = await pair.owner.log(ORIGIN)
+    with pytest.raises(UnknownKeyError):
+        await pair.owner.node.foundation.database.read(
+            lambda conn: descriptor_behind(conn, peer, log.checkpoint or b"")
+        )
 
 
 async def test_what_is_stored_is_signed_anew_although_there_is_nothing_new(

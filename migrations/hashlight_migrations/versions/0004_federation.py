@@ -15,7 +15,13 @@ branch_labels = None
 depends_on = None
 
 _KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-_NEW_TABLES = ("relay_grants", "relayed_acknowledgements", "forks", "pending_sightings")
+_NEW_TABLES = (
+    "relay_grants",
+    "relayed_acknowledgements",
+    "forks",
+    "pending_sightings",
+    "past_descriptors",
+)
 _NEW_COLUMNS = {
     "peers": ("is_dialable",),
     "grants": ("scope", "may_relay"),
@@ -50,6 +56,7 @@ def upgrade() -> None:
     _create_relaying()
     _create_forks()
     _create_pending_sightings()
+    _create_past_descriptors()
     _write_deliveries_anew("log_id", "peer_id", "tree_size", "cosigned_at")
 
 
@@ -160,6 +167,19 @@ def _create_pending_sightings() -> None:
             "outcome",
             name=op.f("pk_pending_sightings"),
         ),
+    )
+
+
+def _create_past_descriptors() -> None:
+    op.create_table(
+        "past_descriptors",
+        sa.Column("peer_id", _KEY, nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("descriptor", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["peer_id"], ["peers.peer_id"], name=op.f("fk_past_descriptors_peer_id")
+        ),
+        sa.PrimaryKeyConstraint("peer_id", "version", name=op.f("pk_past_descriptors")),
     )
 
 
