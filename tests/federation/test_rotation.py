@@ -154,6 +154,25 @@ async def test_both_keys_of_a_log_sign_while_both_are_named(pair: Pair) -> None:
     await pair.exchanged()
 
 
+async def test_both_keys_cosign_while_one_replaces_the_other(pair: Pair) -> None:
+    """So a quorum file that names the old one has the overlap's days to follow."""
+    keyring = pair.follower.node.foundation.keyring
+    old = keyring.mirror.key, keyring.witness.key
+    for use in ("mirror", "witness"):
+        await pair.rotate(pair.follower, use)
+    await pair.exchanged()
+    log = await pair.follower.log(ORIGIN)
+    witnessed = await pair.follower.node.foundation.database.read(
+        lambda conn: deliveries.read_witnessed(conn, ORIGIN)
+    )
+    assert witnessed is not None
+    assert log.mirror_checkpoint is not None
+    for key in (old[0], keyring.mirror.key):
+        verify_cosignature(log.mirror_checkpoint, key)
+    for key in (old[1], keyring.witness.key):
+        verify_cosignature(witnessed, key)
+
+
 async def test_a_follower_that_was_away_during_the_whole_overlap_comes_back(
     pair: Pair,
 ) -> None:
