@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hashlight_node.exchange.descriptors import descriptor_behind
+from hashlight_node.peers.errors import PeerUnavailableError
 from hashlight_node.store import deliveries
 from hashlight_protocol import (
     Reason,
@@ -278,6 +280,21 @@ async def test_a_stolen_key_is_retired_at_once_and_the_exchange_goes_on(
         kept = [one for one in await rotation.retire(use, name) if one.use == use]
         assert [one.state for one in kept] == ["signs"]
     pair.clock.advance(3601)
+    await pair.exchanged()
+
+
+async def test_keys_that_change_twice_in_a_minute_put_no_list_into_quarantine(
+    pair: Pair,
+) -> None:
+    rotation = pair.owner.node.use_cases.rotation
+    for _ in range(2):
+        await rotation.rotate("log", "ncii")
+        await rotation.retire("log", "ncii")
+        # The clock stands still: the second time the list note was just read.
+        with suppress(PeerUnavailableError):
+            await pair.follower.node.use_cases.follower.sync(pair.owner.name, "ncii")
+    assert await pair.evidence() == 0
+    pair.clock.advance(61)
     await pair.exchanged()
 
 
