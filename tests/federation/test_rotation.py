@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from hashlight_node.exchange.descriptors import descriptor_behind
+from hashlight_node.peers.errors import PeerUnavailableError
 from hashlight_node.store import deliveries
 from hashlight_protocol import (
     Reason,
     Ref,
+    UnknownKeyError,
     open_checkpoint,
     open_descriptor,
     open_list_note,
@@ -152,6 +156,25 @@ async def test_both_keys_of_a_log_sign_while_both_are_named(pair: Pair) -> None:
     await pair.exchanged()
 
 
+async def test_both_keys_cosign_while_one_replaces_the_other(pair: Pair) -> None:
+    """So a quorum file that names the old one has the overlap's days to follow."""
+    keyring = pair.follower.node.foundation.keyring
+    old = keyring.mirror.key, keyring.witness.key
+    for use in ("mirror", "witness"):
+        await pair.rotate(pair.follower, use)
+    await pair.exchanged()
+    log = await pair.follower.log(ORIGIN)
+    witnessed = await pair.follower.node.foundation.database.read(
+        lambda conn: deliveries.read_witnessed(conn, ORIGIN)
+    )
+    assert witnessed is not None
+    assert log.mirror_checkpoint is not None
+    for key in (old[0], keyring.mirror.key):
+        verify_cosignature(log.mirror_checkpoint, key)
+    for key in (old[1], keyring.witness.key):
+        verify_cosignature(witnessed, key)
+
+
 async def test_a_follower_that_was_away_during_the_whole_overlap_comes_back(
     pair: Pair,
 ) -> None:
@@ -193,6 +216,34 @@ async def test_what_a_retired_key_signed_is_known_when_a_peer_still_has_it(
     await pair.exchanged()
 
 
+async def test_what_a_retired_mirror_key_acknowledged_can_still_be_proved(
+    pair: Pair,
+) -> None:
+    ref = await pair.exchange()
+    await until(partial(pair.is_exchanged, ref))
+    report = await pair.owner.node.use_cases.inspect.erasure(ref)
+    acknowledged = report.peers[0].acknowledgement
+    assert acknowledged is not None
+    keyring = pair.follower.node.foundation.keyring
+    old = keyring.mirror.key
+    for _ in range(2):
+        await pair.rotate(pair.follower, "mirror")
+        pair.clock.advance(31 * DAY)
+        await pair.settle()
+    peer = await pair.owner.peer(pair.follower.name)
+    raw, key = await pair.owner.node.foundation.database.read(
+        lambda conn: descriptor_behind(conn, peer, acknowledged.note)
+    )
+    assert key == old
+    assert open_descriptor(raw, keyring.identity.key).mirror == old
+    # The identity key bound it then; a note of nobody's is nobody's now.
+    log = await pair.owner.log(ORIGIN)
+    with pytest.raises(UnknownKeyError):
+        await pair.owner.node.foundation.database.read(
+            lambda conn: descriptor_behind(conn, peer, log.checkpoint or b"")
+        )
+
+
 async def test_what_is_stored_is_signed_anew_although_there_is_nothing_new(
     pair: Pair,
 ) -> None:
@@ -229,6 +280,21 @@ async def test_a_stolen_key_is_retired_at_once_and_the_exchange_goes_on(
         kept = [one for one in await rotation.retire(use, name) if one.use == use]
         assert [one.state for one in kept] == ["signs"]
     pair.clock.advance(3601)
+    await pair.exchanged()
+
+
+async def test_keys_that_change_twice_in_a_minute_put_no_list_into_quarantine(
+    pair: Pair,
+) -> None:
+    rotation = pair.owner.node.use_cases.rotation
+    for _ in range(2):
+        await rotation.rotate("log", "ncii")
+        await rotation.retire("log", "ncii")
+        # The clock stands still: the second time the list note was just read.
+        with suppress(PeerUnavailableError):
+            await pair.follower.node.use_cases.follower.sync(pair.owner.name, "ncii")
+    assert await pair.evidence() == 0
+    pair.clock.advance(61)
     await pair.exchanged()
 
 

@@ -21,6 +21,7 @@ _NEW_TABLES = (
     "relayed_acknowledgements",
     "forks",
     "pending_sightings",
+    "past_descriptors",
 )
 _NEW_COLUMNS = {
     "peers": ("is_dialable",),
@@ -59,6 +60,7 @@ def upgrade() -> None:
     _create_past_grants()
     _create_forks()
     _create_pending_sightings()
+    _create_past_descriptors()
     _write_deliveries_anew("log_id", "peer_id", "tree_size", "cosigned_at")
 
 
@@ -186,6 +188,19 @@ def _create_pending_sightings() -> None:
             "outcome",
             name=op.f("pk_pending_sightings"),
         ),
+    )
+
+
+def _create_past_descriptors() -> None:
+    op.create_table(
+        "past_descriptors",
+        sa.Column("peer_id", _KEY, nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("descriptor", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["peer_id"], ["peers.peer_id"], name=op.f("fk_past_descriptors_peer_id")
+        ),
+        sa.PrimaryKeyConstraint("peer_id", "version", name=op.f("pk_past_descriptors")),
     )
 
 

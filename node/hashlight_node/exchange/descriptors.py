@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from hashlight_node.peers.errors import PeerMisbehavedError, blaming
+from hashlight_node.peers.errors import (
+    PeerMisbehavedError,
+    PeerUnavailableError,
+    blaming,
+)
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
+    UnknownKeyError,
     encode_vkey,
     open_descriptor,
     parse_vkey,
+    verify_cosignature,
     verify_successor,
 )
 
@@ -40,22 +48,30 @@ class PeerDescriptors:
         self._client = client
         self._clock = clock
         self._renewed_at: dict[str, int] = {}
+        self._renewing: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def renew(self, peer: Peer) -> Peer:
         """Give a peer as of now: one of its signatures is by no key that we know.
 
-        Fetches its descriptor, unless that was done within the last minute.
+        Fetches its descriptor, unless a newer one than the caller's is there.
 
         Raises:
             PeerError: As `refresh` does.
+            PeerUnavailableError: This was done within the last minute, too.
             UnknownPeerError: The peer is pinned no more.
         """
-        now = self._clock()
-        renewed_at = self._renewed_at.get(peer.name)
-        if renewed_at is not None and 0 <= now - renewed_at < _RENEW_SECONDS:
-            return await self._database.read(lambda conn: pinned(conn, peer.name))
-        self._renewed_at[peer.name] = now
-        return await self.refresh(peer.name)
+        # One at a time: who waited may find what another one fetched.
+        async with self._renewing[peer.name]:
+            known = await self._database.read(lambda conn: pinned(conn, peer.name))
+            if known.descriptor_version > peer.descriptor_version:
+                return known
+            passed_seconds = self._clock() - self._renewed_at.get(peer.name, 0)
+            if 0 <= passed_seconds < _RENEW_SECONDS:
+                # Not a lie yet: it may have changed its keys since.
+                raise PeerUnavailableError(peer.name, "its keys were just read")
+            fresh = await self.refresh(peer.name)
+            self._renewed_at[peer.name] = self._clock()
+        return fresh
 
     async def refresh(self, peer_name: str) -> Peer:
         """Fetch a peer's descriptor again: its operational keys may have changed.
@@ -100,6 +116,36 @@ def pinned(conn: Connection, peer_name: str) -> Peer:
     if peer is None:
         raise UnknownPeerError(peer_name)
     return peer
+
+
+def descriptor_behind(
+    conn: Connection, peer: Peer, note: bytes
+) -> tuple[bytes, VerifierKey]:
+    """Find what proves by which key a peer cosigned a note that we kept.
+
+    Args:
+        conn: In a transaction.
+        peer: Who cosigned.
+        note: A checkpoint with the peer's cosignature.
+
+    Returns:
+        The signed descriptor that names the key, the newest of several, and the key.
+
+    Raises:
+        UnknownKeyError: No witness or mirror key that we ever knew of the peer did.
+    """
+    identity = parse_vkey(peer.identity_vkey)
+    for raw in (peer.descriptor, *peer_store.past_descriptors(conn, peer.peer_id)):
+        if not raw:
+            continue  # A peer that was pinned without one.
+        said = open_descriptor(raw, identity)
+        for key in (said.mirror, said.witness):
+            try:
+                verify_cosignature(note, key)
+            except UnknownKeyError:
+                continue
+            return raw, key
+    raise UnknownKeyError("cosignature")
 
 
 def open_as(identity: VerifierKey, raw: bytes) -> Descriptor:
@@ -150,7 +196,11 @@ def put_descriptor(
     if known.identity_vkey != encode_vkey(identity):
         raise PeerPinnedError(known.name)
     if known.descriptor:
-        verify_successor(open_descriptor(known.descriptor, identity), descriptor)
+        before = open_descriptor(known.descriptor, identity)
+        verify_successor(before, descriptor)
+        if (before.witness, before.mirror) != (descriptor.witness, descriptor.mirror):
+            # What the old keys cosigned stays proof, and this binds them to a name.
+            peer_store.keep_descriptor(conn, known)
     peer_store.update_descriptor(
         conn, known.peer_id, raw, descriptor.version, descriptor.base
     )

@@ -159,6 +159,11 @@ class Pull:
                 fresh = await self._parts.list_notes.refresh(
                     self._peer, self._list_name
                 )
+                if fresh is note:
+                    # It was read within the last minute, and keys may change in that.
+                    raise PeerUnavailableError(
+                        self._peer.name, "its list note was just read"
+                    ) from None
                 return open_checkpoint(raw, _keys(fresh, origin), origin=origin)
 
     def _check_head(self, known: _Known, signed: SignedCheckpoint) -> None:

@@ -8,18 +8,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from hashlight_node.peers.errors import PeerMisbehavedError, blaming
-from hashlight_node.store import peers as peer_store
+from hashlight_node.peers.errors import PeerMisbehavedError
 from hashlight_protocol import (
     ListNote,
     StaleVersionError,
     open_added_note,
-    open_descriptor,
     parse_vkey,
-    verify_successor,
 )
 
-from .errors import UnknownPeerError
+from .descriptors import pinned, replace_descriptor
 from .evidence import keep_evidence, quarantine_list
 
 if TYPE_CHECKING:
@@ -74,22 +71,16 @@ class NoteReceiver:
         self, peer: Peer, descriptor: Descriptor, raw: bytes
     ) -> None:
         def write(conn: Connection) -> None:
-            known = peer_store.find_peer(conn, peer.name)
-            if known is None:
-                raise UnknownPeerError(peer.name)
+            known = pinned(conn, peer.name)
             if descriptor.version < known.descriptor_version:
                 # A request can be replayed, so this is no fault.
                 raise StaleVersionError(
                     "descriptor", known.descriptor_version, descriptor.version
                 )
             identity = parse_vkey(known.identity_vkey)
-            with blaming(known.name, "descriptor", known.descriptor + b"\n" + raw):
-                before = open_descriptor(known.descriptor, identity)
-                verify_successor(before, descriptor)
-            peer_store.update_descriptor(
-                conn, known.peer_id, raw, descriptor.version, descriptor.base
+            replace_descriptor(
+                conn, known, identity, descriptor, raw, now=self._clock()
             )
-            peer_store.touch_peer(conn, known.peer_id, self._clock())
 
         await self._database.write(write)
 

@@ -5,11 +5,7 @@ sign; `identity` and `ceremony` are for an identity key on another machine; `jou
 remembers when each key was published; `documents` signs the descriptor.
 """
 
-from .documents import (
-    OwnDescriptor,
-    publish_descriptor,
-    read_published_descriptor,
-)
+from .documents import OwnDescriptor, publish_descriptor, read_published_descriptor
 from .errors import (
     IdentityOfflineError,
     KeyExistsError,

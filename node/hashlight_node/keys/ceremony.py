@@ -44,6 +44,7 @@ _DESCRIPTOR: Final = b"hsf-node/v1\n"
 _LIST: Final = b"hsf-list/v1\n"
 _WHAT: Final = "request"
 _LINES_OF_A_NOTE: Final = 3
+_VERSION_DIGITS: Final = 19
 MAX_CEREMONY_BYTES: Final = 16 * 1024 * 1024
 """Largest request, and largest answer to one."""
 
@@ -97,7 +98,7 @@ def subject_of(text: bytes) -> str:
     try:
         identifier = json.loads(text.removeprefix(_LIST))["id"]
         name = str(identifier).rpartition("/")[2]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise MalformedError(_WHAT, "a text is no document of a node") from None
     if not is_list_name(name):
         raise MalformedError(_WHAT, "a text is no document of a node")
@@ -175,8 +176,8 @@ def parse_signed(raw: bytes) -> tuple[bytes, ...]:
     Raises:
         MalformedError: It is not what `encode_signed` writes.
     """
-    first, *rest = [line for line in _lines(raw) if line]
-    if first != _SIGNED or not rest or len(rest) % _LINES_OF_A_NOTE:
+    head, *rest = [line for line in _lines(raw) if line] or [""]
+    if head != _SIGNED or not rest or len(rest) % _LINES_OF_A_NOTE:
         raise MalformedError("signed documents", "they are not of this version")
     return tuple(
         f"{header}\n{document}\n\n{signature}\n".encode()
@@ -202,7 +203,7 @@ def parse_signed_before(raw: bytes) -> Signed:
     for line in _lines(raw):
         if line:
             name, version, digest = [*line.split(" "), "", ""][:3]
-            if not version.isdecimal():
+            if not version.isdecimal() or len(version) > _VERSION_DIGITS:
                 raise MalformedError("record of what was signed", "it is damaged")
             signed[name] = (int(version), digest)
     return signed

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .keyring import Keyring
 
-_FILE: Final = "descriptor.note"
+_DESCRIPTOR_FILE: Final = "descriptor.note"
 
 
 def publish_descriptor(keyring: Keyring, draft: Descriptor) -> bytes:
@@ -45,13 +45,12 @@ def publish_descriptor(keyring: Keyring, draft: Descriptor) -> bytes:
         KeyFileError: The kept descriptor is damaged.
         IdentityOfflineError: It has to be signed elsewhere.
     """
-    path = _path(keyring)
-    last = _read_descriptor(path, keyring.identity.key)
+    last = _read_last(keyring)
     if last is not None and replace(draft, version=last[1].version) == last[1]:
         return last[0]
     version = 1 if last is None else last[1].version + 1
     raw = sign_descriptor(replace(draft, version=version), keyring.identity)
-    replace_file(path, raw)
+    replace_file(keyring.directory / _DESCRIPTOR_FILE, raw)
     return raw
 
 
@@ -81,8 +80,7 @@ class OwnDescriptor:
             KeyFileError: The kept descriptor is damaged.
         """
         self._draft = draft
-        path = _path(self._keyring)
-        last = _read_descriptor(path, self._keyring.identity.key)
+        last = _read_last(self._keyring)
         self._raw = None if last is None else last[0]
 
     def renew(self, http_keys: tuple[VerifierKey, ...]) -> Descriptor | None:
@@ -116,22 +114,16 @@ class OwnDescriptor:
 
 def read_published_descriptor(directory: Path) -> bytes | None:
     """Read the newest descriptor that was signed; None if there never was one."""
-    path = directory / _FILE
+    path = directory / _DESCRIPTOR_FILE
     return path.read_bytes() if path.exists() else None
 
 
-def _path(keyring: Keyring) -> Path:
-    return keyring.directory / _FILE
-
-
-def _read_descriptor(
-    path: Path, identity: VerifierKey
-) -> tuple[bytes, Descriptor] | None:
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
+def _read_last(keyring: Keyring) -> tuple[bytes, Descriptor] | None:
+    raw = read_published_descriptor(keyring.directory)
+    if raw is None:
         return None
     try:
-        return raw, open_descriptor(raw, identity)
+        return raw, open_descriptor(raw, keyring.identity.key)
     except ProtocolError as error:
+        path = keyring.directory / _DESCRIPTOR_FILE
         raise KeyFileError(path, f"is damaged ({error})") from error

@@ -202,10 +202,11 @@ class Keyring:
 
     def drop(self, keys: Iterable[StoredKey]) -> None:
         """Remove the files of keys that are retired."""
+        gone = tuple(keys)
         with self._lock:
-            for key in keys:
+            for key in gone:
                 key.path.unlink(missing_ok=True)
-                self._stored.remove(key)
+            self._stored = [one for one in self._stored if one not in gone]
             sync_directory(self.directory)
             self._arrange()
 
@@ -241,7 +242,7 @@ class Keyring:
         with self._lock:
             path = _write_numbered(self.directory, use, content)
             added = read_key(path, self.access)
-            self._stored.append(added)
+            self._stored = [*self._stored, added]
             self._arrange()
         return added
 

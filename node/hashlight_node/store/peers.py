@@ -22,6 +22,7 @@ _peers = tables.peers
 _grants = tables.grants
 _versions = tables.grant_versions
 _follows = tables.follows
+_past = tables.past_descriptors
 
 _GRANT_COLUMNS = (_peers.c.name, _grants.c.list_name, _grants.c.granted_at)
 _FOLLOW_COLUMNS = (*_follows.c, _peers.c.name)
@@ -88,6 +89,23 @@ def update_descriptor(
         .where(_peers.c.peer_id == peer_id, _peers.c.descriptor_version <= version)
         .values(descriptor=descriptor, descriptor_version=version, base=base)
     )
+
+
+def keep_descriptor(connection: Connection, peer: Peer) -> None:
+    """Keep the descriptor that a peer has now, when its keys are about to change."""
+    statement = upsert(connection, _past).values(
+        peer_id=peer.peer_id,
+        version=peer.descriptor_version,
+        descriptor=peer.descriptor,
+    )
+    connection.execute(statement.on_conflict_do_nothing())
+
+
+def past_descriptors(connection: Connection, peer_id: int) -> list[bytes]:
+    """List the descriptors whose keys a peer had before, newest first."""
+    query = select(_past.c.descriptor).where(_past.c.peer_id == peer_id)
+    rows = connection.execute(query.order_by(_past.c.version.desc()))
+    return [row.descriptor for row in rows]
 
 
 def set_peer_state(connection: Connection, peer_id: int, state: PeerState) -> None:

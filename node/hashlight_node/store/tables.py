@@ -390,6 +390,16 @@ pending_sightings: Final = Table(
     Column("last_at", BigInteger, nullable=False),
 )
 
+# Descriptors whose witness or mirror key was replaced: what those keys cosigned for us
+# is proof only together with the descriptor that named them.
+past_descriptors: Final = Table(
+    "past_descriptors",
+    metadata,
+    Column("peer_id", _Key, ForeignKey("peers.peer_id"), primary_key=True),
+    Column("version", BigInteger, primary_key=True),
+    Column("descriptor", LargeBinary, nullable=False),
+)
+
 evidence: Final = Table(
     "evidence",
     metadata,
