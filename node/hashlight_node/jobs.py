@@ -356,4 +356,6 @@ def _storage_trouble(error: OperationalError) -> str | None:
 
 
 def _own_logs(conn: Connection) -> list[Log]:
-    return logs.list_logs(conn, Role.OWN)
+    # Of a log that ended nobody waits for news.
+    own = logs.list_logs(conn, Role.OWN)
+    return [log for log in own if log.counts_until is None]

@@ -8,6 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from hashlight_node.exchange.epochs import Abandoned, Frozen
 from hashlight_node.model import Log
 from hashlight_node.store import deliveries, logs
 from hashlight_protocol import Reason, Ref, verify_cosignature
@@ -17,6 +20,7 @@ from verifier.notes import encode64
 from verifier.runs import Verdict, run_program
 
 if TYPE_CHECKING:
+    from hashlight_node.exchange.epochs import Ending
     from hashlight_node.exchange.publish import WithdrawalKind
     from hashlight_node.store.database import Connection
 
@@ -281,3 +285,28 @@ async def test_a_record_s_receipt_is_held_against_the_entries_of_its_own_log(
     assert ref == Ref(ORIGIN, 1)
 
     assert (await agrees(shield, alpha, tmp_path / "state.json")).log["size"] == 2
+
+
+@pytest.mark.parametrize("ending", [Frozen(), Abandoned(3)])
+async def test_a_list_is_verified_across_its_logs(
+    make_company: MakeCompany, tmp_path: Path, ending: Ending
+) -> None:
+    shield = await make_company("shield.example")
+    alpha = await make_company("alpha.example")
+    cases = shield.node.use_cases
+    await cases.publisher.create_list("ncii", {})
+    await cases.publisher.publish("ncii", indicators(4))
+    await connect(shield, alpha, "ncii")
+    await until(partial(acknowledged, shield))
+    before = await verify(shield, alpha, tmp_path / "state")
+    assert before.code == 0, before.report
+
+    begun = await cases.epochs.begin_next("ncii", ending=ending)
+
+    after = await verify(shield, alpha, tmp_path / "state")
+    assert after.code == 0, after.report
+    reports = {it["origin"]: it for it in after.report["logs"]}
+    assert reports.keys() == {ORIGIN, begun.origin}
+    assert reports[ORIGIN]["size"] == begun.final.tree_size
+    assert reports[ORIGIN]["root"] == encode64(begun.final.root_hash)
+    assert reports[begun.origin]["size"] == begun.reissued + 1

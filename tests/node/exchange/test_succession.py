@@ -403,6 +403,14 @@ async def test_a_frozen_log_with_more_than_its_end_is_refused(copied: Copied) ->
     assert await found(alpha, 4) == [1, 1, 1, 1]
 
 
+async def test_entries_that_are_cut_short_are_refused(copied: Copied) -> None:
+    alpha, shield, old = copied
+    shield.next_log("ncii").reissue(old, [1, 2])
+    shield.tamper_body("entries", lambda body: body[:-1])
+    assert await refused(alpha) == "malformed"
+    assert await found(alpha, 4) == [1, 1, 1, 1]
+
+
 async def test_a_quarantined_list_does_not_count_twice(copied: Copied) -> None:
     alpha, shield, old = copied
     new = shield.next_log("ncii")
