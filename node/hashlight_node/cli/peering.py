@@ -58,7 +58,7 @@ def pin(
         body: Json = {"vkey": vkey}
         if descriptor is not None:
             body["descriptor"] = _read_text(descriptor)
-        answer = open_session(config).client.post("/v1/peers/pin", body)
+        answer = open_session(config).client.post("/v1/pinned-peers", body)
         _print_peers(answer, [answer], as_json=as_json)
 
 

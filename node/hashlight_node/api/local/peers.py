@@ -64,7 +64,7 @@ async def add_peer(call: Call[NewPeer]) -> PeerDetail:
 
 @operation(
     "POST",
-    "/v1/peers/pin",
+    "/v1/pinned-peers",
     scope=Scope.ADMIN,
     takes=JsonBody(NewPin),
     gives=JsonAnswer(PeerDetail, status=201),
