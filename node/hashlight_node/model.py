@@ -360,3 +360,31 @@ class AllowedSignal:
     max_distance: int
     note: str
     created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RelayGrant:
+    """One peer's right to fetch our copy of another node's list.
+
+    Attributes:
+        peer_name: Who may fetch it.
+        node: Whose list it is.
+        list_name: Its name.
+        granted_at: Since when.
+    """
+
+    peer_name: str
+    node: str
+    list_name: str
+    granted_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """The owner of a list lets us relay it.
+
+    Attributes:
+        scope: What it lets us see ourselves, as JSON; None for the whole list.
+    """
+
+    scope: str | None
