@@ -176,7 +176,15 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A pinned node: its identity key was exchanged by the operators by hand."""
+    """A pinned node: its identity key was exchanged by the operators by hand.
+
+    Attributes:
+        base: Where it can be asked; empty if nobody has said so.
+        descriptor: Empty, and version 0, until one is known: nobody can authenticate
+            as this peer then.
+        is_dialable: Whether this node may connect to it. Who is not calls us, or
+            others bring its lists.
+    """
 
     peer_id: int
     name: str
@@ -187,6 +195,7 @@ class Peer:
     state: PeerState
     added_at: int
     contacted_at: int | None
+    is_dialable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
