@@ -209,7 +209,11 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Follow:
-    """Our wish to copy one list of one peer."""
+    """Our wish to copy one list of one peer.
+
+    Attributes:
+        via: Name of the peer that relays it; None if its owner is asked.
+    """
 
     follow_id: int
     peer_id: int
@@ -219,6 +223,7 @@ class Follow:
     followed_at: int
     synced_at: int | None
     error: str | None
+    via: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

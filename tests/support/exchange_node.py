@@ -14,6 +14,7 @@ from hashlight_node.exchange.applied import Applied
 from hashlight_node.exchange.copying import FollowParts
 from hashlight_node.exchange.follow import Follower
 from hashlight_node.exchange.inspect import Inspect
+from hashlight_node.exchange.life import SignsOfLife
 from hashlight_node.exchange.list_notes import ListNotes
 from hashlight_node.exchange.live import LiveView
 from hashlight_node.exchange.lookup import Lookup
@@ -208,7 +209,12 @@ def _build(
             node_name=name,
             notices=notices,
         ),
-        serving=Serving(database=database, notices=notices, node_name=name),
+        serving=Serving(
+            database=database,
+            notices=notices,
+            node_name=name,
+            life=SignsOfLife(signer=keyring.witness, clock=clock),
+        ),
         mirroring=Mirroring(database=database, notices=notices),
         lookup=Lookup(
             database=database,

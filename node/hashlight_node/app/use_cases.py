@@ -10,6 +10,7 @@ from hashlight_node.exchange.copying import FollowParts
 from hashlight_node.exchange.explain import Explain
 from hashlight_node.exchange.follow import Follower
 from hashlight_node.exchange.inspect import Inspect
+from hashlight_node.exchange.life import SignsOfLife
 from hashlight_node.exchange.list_notes import ListNotes
 from hashlight_node.exchange.live import LiveView
 from hashlight_node.exchange.lookup import Lookup
@@ -89,7 +90,12 @@ def build_use_cases(on: Foundation) -> UseCases:
             node_name=name,
             notices=on.notices,
         ),
-        serving=Serving(database=on.database, notices=on.notices, node_name=name),
+        serving=Serving(
+            database=on.database,
+            notices=on.notices,
+            node_name=name,
+            life=SignsOfLife(signer=on.keyring.witness, clock=on.clock),
+        ),
         mirroring=Mirroring(database=on.database, notices=on.notices),
         lookup=Lookup(
             database=on.database,

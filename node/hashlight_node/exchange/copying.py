@@ -15,15 +15,16 @@ from hashlight_node.store import logs, records
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import BadProofError, Erase, RecordEntry, Retract
 
-from .cosigning import bare_note, cosigned_note
+from .cosigning import bare_note
 from .erasures import ErasureClaims
 from .errors import FollowQuarantinedError, PeerQuarantinedError, UnknownFollowError
 from .scrubbing import scrub
+from .sealing import seal_copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from hashlight_node.model import Clock, Follow, Log, Peer, SignalChange
+    from hashlight_node.model import Clock, Follow, Log, SignalChange
     from hashlight_node.peers.client import PeerClient
     from hashlight_node.store.database import Connection, Database
     from hashlight_protocol import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .applied import FollowsCommits
     from .list_notes import ListNotes
     from .notices import Notices
+    from .sources import Source
     from .transfer import VerifiedBundle
 
 _BATCH_ENTRIES: Final = 5_120
@@ -151,7 +153,7 @@ class Copy:
 
     Args:
         parts: Collaborators.
-        peer: Whose log it is.
+        source: Whose log it is, and who is asked for it.
         follow: Why we copy it.
         log: The copy as it is now.
 
@@ -162,10 +164,11 @@ class Copy:
     """
 
     def __init__(
-        self, parts: FollowParts, *, peer: Peer, follow: Follow, log: Log
+        self, parts: FollowParts, *, source: Source, follow: Follow, log: Log
     ) -> None:
         self._parts = parts
-        self._peer = peer
+        self._source = source
+        self._peer = source.owner
         self._follow = follow
         self.log = log
         self.tally = Tally(log.tree_size, log.tree_size)
@@ -217,7 +220,7 @@ class Copy:
             return self._acknowledge(conn, stored, signed)
 
         await self._commit(write, batch)
-        self._parts.notices.wake(self.log.origin)
+        self._parts.notices.advanced(self.log.origin)
 
     async def stop_before(
         self, frontier: Frontier, batch: Batch, reason: UnsupportedEntryError
@@ -235,22 +238,34 @@ class Copy:
 
         await self._commit(write, batch)
 
-    async def confirm(self) -> None:
-        """Write down that what we have was still the newest a moment ago."""
+    async def confirm(self, signed: SignedCheckpoint) -> None:
+        """Write down that what we have was still the newest a moment ago.
+
+        Args:
+            signed: The checkpoint that we have, as it came now.
+        """
+        now = self._parts.clock()
+        seal = seal_copy(self._source, signed, self._parts.mirror, now=now)
+        is_newer = seal.is_newer_than(self.log.mirror_checkpoint)
+        mirrored = seal.mirrored if is_newer else self.log.mirror_checkpoint
 
         def write(conn: Connection) -> None:
             self._check_wanted(conn)
-            logs.set_checkpoint(
-                conn,
-                self.log,
-                self.log.checkpoint or b"",
-                self.log.checkpoint_size,
-                mirror_checkpoint=self.log.mirror_checkpoint,
-                verified_at=self._parts.clock(),
-            )
-            self._set_synced(conn, self.log.error)
+            if is_newer or not self._source.is_relayed:
+                log = logs.set_checkpoint(
+                    conn,
+                    self.log,
+                    self.log.checkpoint or b"",
+                    self.log.checkpoint_size,
+                    mirror_checkpoint=mirrored,
+                    verified_at=now,
+                )
+                seal.save_freshness(conn, log, self.log.verified_at)
+            self._set_synced(conn, self.log.error or seal.doubt)
 
         await self._parts.database.write(write)
+        if is_newer:
+            self._parts.notices.advanced(self.log.origin)
 
     async def _commit(
         self, write: Callable[[Connection], _Stored], batch: Batch
@@ -309,19 +324,20 @@ class Copy:
             message = f"the copy of {self.log.origin} is not what was verified"
             raise BadProofError(message)
         now = self._parts.clock()
-        _, mirrored = cosigned_note(signed, self._parts.mirror, now=now)
+        seal = seal_copy(self._source, signed, self._parts.mirror, now=now)
         log = logs.set_checkpoint(
             conn,
             stored.log,
             bare_note(signed),
             signed.head.tree_size,
-            mirror_checkpoint=mirrored,
+            mirror_checkpoint=seal.mirrored,
             verified_at=now,
         )
+        log = seal.save_freshness(conn, log, self.log.verified_at)
         alarm = self._alarm()
         if alarm != self.log.error:
             logs.set_log_state(conn, self.log.log_id, LogState.ACTIVE, alarm)
-        self._set_synced(conn, alarm)
+        self._set_synced(conn, alarm or seal.doubt)
         return _Stored(log, stored.frontier, stored.changes)
 
     def _alarm(self) -> str | None:

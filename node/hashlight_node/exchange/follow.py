@@ -27,9 +27,10 @@ from .errors import (
     UnknownFollowError,
     UnknownPeerError,
 )
-from .evidence import quarantine_list
 from .notices import Backoff, Rounds
+from .owners import Owners
 from .pull import Pull
+from .sources import find_source, stop_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from .copying import FollowParts, Tally
     from .list_notes import KnownNote
+    from .sources import Source
 
     Progress = Callable[[int, int], None]
 
@@ -91,6 +93,7 @@ class Follower:
 
     def __init__(self, parts: FollowParts) -> None:
         self._parts = parts
+        self._owners = Owners(parts)
         self._rounds: Rounds[tuple[str, str], SyncReport] = Rounds()
         self._backoff: Backoff[tuple[str, str]] = Backoff(
             limit_seconds=_RETRY_LIMIT_SECONDS
@@ -165,16 +168,20 @@ class Follower:
         peer, follow = await self._parts.database.read(
             lambda conn: _find(conn, peer_name, list_name)
         )
-        if not peer.is_dialable:
+        if not peer.is_dialable and follow.via is None:
             # There is nothing to ask and no fault: its entries are brought to us.
             return SyncReport(peer_name, list_name, origin=None, state=follow.state)
+        source = await self._parts.database.read(
+            lambda conn: find_source(conn, peer, list_name)
+        )
         try:
+            source = await self._owners.introduce(source, list_name)
             note = await self._parts.list_notes.current(peer, list_name)
             if note.newest.state == "abandoned":
                 return await self._wait(follow, _ABANDONED)
             log = await self._copy_of(peer, note)
             pull = Pull(
-                self._parts, peer=peer, follow=follow, log=log, progress=progress
+                self._parts, source=source, follow=follow, log=log, progress=progress
             )
             tally = await pull.run(note)
         except PeerRefusedError as error:
@@ -183,7 +190,7 @@ class Follower:
             await self._retry_later(follow, error)
             raise
         except PeerMisbehavedError as error:
-            await self._quarantine(peer, list_name, error)
+            await self._quarantine(source, list_name, error)
             raise
         self._backoff.succeeded(key)
         seconds = asyncio.get_running_loop().time() - started
@@ -243,11 +250,11 @@ class Follower:
         await self._set(follow, follow.state, str(error))
 
     async def _quarantine(
-        self, peer: Peer, list_name: str, error: PeerMisbehavedError
+        self, source: Source, list_name: str, error: PeerMisbehavedError
     ) -> None:
         now = self._parts.clock()
         await self._parts.database.write(
-            lambda conn: quarantine_list(conn, peer, list_name, error, now=now)
+            lambda conn: stop_list(conn, source, list_name, error, now=now)
         )
 
     async def _set(self, follow: Follow, state: FollowState, error: str) -> None:
@@ -306,15 +313,15 @@ def _explain(error: PeerRefusedError) -> str:
 
 
 def _list_active(conn: Connection) -> list[Follow]:
-    active = {
-        peer.name
-        for peer in peer_store.list_peers(conn)
-        if peer.state is PeerState.ACTIVE and peer.is_dialable
-    }
+    peers = peer_store.list_peers(conn)
+    active = {peer.name for peer in peers if peer.state is PeerState.ACTIVE}
+    asked = active & {peer.name for peer in peers if peer.is_dialable}
     return [
         follow
         for follow in peer_store.list_follows(conn)
-        if follow.state is not FollowState.QUARANTINED and follow.peer_name in active
+        if follow.state is not FollowState.QUARANTINED
+        and follow.peer_name in active
+        and (follow.via or follow.peer_name) in asked
     ]
 
 

@@ -13,7 +13,6 @@ Source: SPEC.md#mirroring.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
     WHOLE_LIST,
     list_id,
+    origin_hash,
     parse_origin,
     parse_scope,
 )
@@ -154,6 +154,23 @@ class Mirroring:
 
         return await self._database.read(read)
 
+    async def owner(self, peer: Peer, list_hash: str) -> bytes:
+        """Give the descriptor of the owner of a list, as we know it.
+
+        Args:
+            peer: The caller.
+            list_hash: Names the list.
+        """
+
+        def read(conn: Connection) -> bytes:
+            copy = _if_for(conn, peer, _find_list(conn, peer, list_hash))
+            owner = peer_store.find_peer(conn, copy.log.node)
+            if owner is None or not owner.descriptor:
+                raise UnknownLogError
+            return owner.descriptor
+
+        return await self._database.read(read)
+
     async def list_note(self, peer: Peer, list_hash: str) -> bytes:
         """Give what the owner of a list signed about it: its logs and their keys.
 
@@ -171,15 +188,6 @@ class Mirroring:
             return copy.log.list_note
 
         return await self._database.read(read)
-
-
-def list_hash(identifier: str) -> str:
-    """Name a list in a URL.
-
-    Args:
-        identifier: Its list id.
-    """
-    return hashlib.sha256(identifier.encode()).hexdigest()
 
 
 def _copy_for(conn: Connection, peer: Peer, origin_hash: str) -> _Copy:
@@ -224,7 +232,7 @@ def _find_list(conn: Connection, peer: Peer, wanted: str) -> Log | None:
         *relaying.lists_relayed_to(conn, peer.peer_id),
     )
     # No index finds a list by its hash, and there are few for one peer.
-    found = [pair for pair in candidates if list_hash(list_id(*pair)) == wanted]
+    found = [pair for pair in candidates if origin_hash(list_id(*pair)) == wanted]
     node, list_name = found[0] if found else ("", "")
     return logs.find_followed_log(conn, node, list_name)
 

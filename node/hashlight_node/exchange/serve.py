@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from hashlight_node.store.database import Connection, Database
     from hashlight_protocol import BodyBundleId, EntryBundleId, TileId
 
+    from .life import SignsOfLife
     from .notices import Notices
 
 LONG_POLL_SECONDS: Final = 30
@@ -117,19 +118,29 @@ class Serving:
         database: The store.
         notices: Wakes long polls.
         node_name: This node.
+        life: Makes our signs of life.
     """
 
-    def __init__(self, *, database: Database, notices: Notices, node_name: str) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        notices: Notices,
+        node_name: str,
+        life: SignsOfLife,
+    ) -> None:
         self._database = database
         self._notices = notices
         self._node_name = node_name
+        self._life = life
 
     async def checkpoint(self, peer: Peer, list_name: str, epoch: int) -> bytes:
         """Give a log's newest checkpoint."""
         log = await self._database.read(
             lambda conn: self._granted_log(conn, peer, list_name, epoch)
         )
-        return _note(log.checkpoint)
+        # What others pass on says when we were still there.
+        return self._life.add(log.origin, _note(log.checkpoint))
 
     async def wait_checkpoint(
         self, peer: Peer, list_name: str, epoch: int, *, etag: str | None, seconds: int

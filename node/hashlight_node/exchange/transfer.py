@@ -169,6 +169,9 @@ def verify_bundle(
     with blaming(peer, f"entries {raw.index} of {span.origin}", raw.entries):
         whole = parse_entry_bundle(raw.entries, span.width(raw.index))
         hashes = span.check_entries(raw.index, whole)[skip:]
+    # What hashes to what the log signed is the owner's, whoever sent it.
+    owner = parse_origin(span.origin).node
+    with blaming(owner, f"entries {raw.index} of {span.origin}", raw.entries):
         entries, unsupported = _parse_entries(span.origin, whole[skip:], where + skip)
     bodies = _open_bodies(peer, span, raw, whole)[skip:]
     end = len(entries)

@@ -228,6 +228,13 @@ def set_follow(
     )
 
 
+def set_via(connection: Connection, follow_id: int, via: str | None) -> None:
+    """Set which peer relays a list; None to ask its owner."""
+    connection.execute(
+        update(_follows).where(_follows.c.follow_id == follow_id).values(via=via)
+    )
+
+
 def delete_follow(connection: Connection, follow_id: int) -> None:
     """Stop copying a list; what was copied stays."""
     connection.execute(delete(_follows).where(_follows.c.follow_id == follow_id))
@@ -276,4 +283,5 @@ def _follow_of(row: Row[Any]) -> Follow:
         followed_at=row.followed_at,
         synced_at=row.synced_at,
         error=row.error,
+        via=row.via,
     )

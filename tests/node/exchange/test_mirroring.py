@@ -14,7 +14,6 @@ from hashlight_node.exchange.errors import (
     UnknownLogError,
     WithheldError,
 )
-from hashlight_node.exchange.mirroring import list_hash
 from hashlight_node.model import LogState
 from hashlight_node.store import logs, relaying, tables
 from hashlight_node.store import peers as peer_store
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
 ORIGIN = "shield.example/hsf/v1/log/ncii/1"
 HASH = origin_hash(ORIGIN)
-LIST = list_hash("shield.example/hsf/v1/log/ncii")
+LIST = origin_hash("shield.example/hsf/v1/log/ncii")
 
 
 async def let_relay(
@@ -230,7 +229,7 @@ async def test_a_grant_for_one_list_relays_no_other(
     beta = await relay.peer("beta.example")
     for asked in (
         relay.mirroring.tile(beta, origin_hash(other.origin), TileId(0, 0, 2)),
-        relay.mirroring.list_note(beta, list_hash("shield.example/hsf/v1/log/other")),
+        relay.mirroring.list_note(beta, origin_hash("shield.example/hsf/v1/log/other")),
         relay.mirroring.list_note(beta, "0" * 64),
     ):
         with pytest.raises(UnknownLogError):

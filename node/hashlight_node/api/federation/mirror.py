@@ -31,6 +31,7 @@ def add_mirror_routes(app: Application) -> None:
     """Serve copies."""
     app.router.add_get(f"{_COPY}/checkpoint", get_checkpoint)
     app.router.add_get(f"{_COPY}/list-note", get_list_note)
+    app.router.add_get(f"{_COPY}/owner", get_owner)
     app.router.add_get(f"{_COPY}/receipt/{INDEX}", get_receipt)
     app.router.add_get(f"{_COPY}/{{resource:(?:tile|bodies)/.+}}", get_resource)
 
@@ -56,6 +57,16 @@ async def get_list_note(request: Request) -> web.Response:
     """
     mirroring = request.app[PARTS].mirroring
     note = await mirroring.list_note(request[PEER], request.match_info["hash"])
+    return note_response(note)
+
+
+async def get_owner(request: Request) -> web.Response:
+    """Give the descriptor of the owner of a list as the owner signed it.
+
+    Source: SPEC.md#relays.
+    """
+    mirroring = request.app[PARTS].mirroring
+    note = await mirroring.owner(request[PEER], request.match_info["hash"])
     return note_response(note)
 
 
