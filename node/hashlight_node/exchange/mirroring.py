@@ -72,7 +72,8 @@ class Mirroring:
     ) -> bytes | None:
         """Give the checkpoint up to which we have stored and applied a log.
 
-        With our mirror cosignature: for the owner it is our signed acknowledgement.
+        With our mirror cosignature: for the owner it is our signed acknowledgement,
+        and so it is for the relay that we have the log from, to be handed on.
 
         Args:
             peer: The caller.
@@ -87,7 +88,7 @@ class Mirroring:
         def read(conn: Connection) -> bytes | None:
             if _is_awaited(conn, peer, origin_hash):
                 return None  # The first copy may be under way: worth waiting for.
-            return _copy_for(conn, peer, origin_hash).log.mirror_checkpoint
+            return _acknowledged(conn, peer, origin_hash)
 
         origin = await self._database.read(
             lambda conn: deliveries.find_by_origin_hash(conn, origin_hash)
@@ -190,6 +191,16 @@ class Mirroring:
         return await self._database.read(read)
 
 
+def _acknowledged(conn: Connection, peer: Peer, origin_hash: str) -> bytes | None:
+    origin = deliveries.find_by_origin_hash(conn, origin_hash)
+    log = logs.find_log(conn, origin or "")
+    if log is not None and _comes_from(conn, peer, origin):
+        if not is_active_peer(conn, peer):
+            raise UnknownLogError
+        return log.mirror_checkpoint
+    return _copy_for(conn, peer, origin_hash).log.mirror_checkpoint
+
+
 def _copy_for(conn: Connection, peer: Peer, origin_hash: str) -> _Copy:
     origin = deliveries.find_by_origin_hash(conn, origin_hash)
     copy = _if_for(conn, peer, logs.find_log(conn, origin or ""))
@@ -238,17 +249,21 @@ def _find_list(conn: Connection, peer: Peer, wanted: str) -> Log | None:
 
 
 def _is_awaited(conn: Connection, peer: Peer, origin_hash: str) -> bool:
-    """Tell whether the owner asks for the first copy of a log that we follow."""
+    """Tell whether a peer asks for the first copy of a log that we get from it."""
     origin = deliveries.find_by_origin_hash(conn, origin_hash)
-    name = None if origin is None else parse_origin(origin)
-    list_name = "" if name is None else name.list_name
-    follow = peer_store.find_follow(conn, peer.peer_id, list_name)
     log = logs.find_log(conn, origin or "")
     is_held = log is not None and log.mirror_checkpoint is not None
-    return (
-        name is not None
-        and name.node == peer.name
-        and follow is not None
-        and not is_held
-        and is_active_peer(conn, peer)
-    )
+    comes = _comes_from(conn, peer, origin)
+    return comes and not is_held and is_active_peer(conn, peer)
+
+
+def _comes_from(conn: Connection, peer: Peer, origin: str | None) -> bool:
+    """Tell whether we follow a log, and this peer gives it to us: owner or relay."""
+    if origin is None:
+        return False
+    name = parse_origin(origin)
+    owner = peer_store.find_peer(conn, name.node)
+    if owner is None:
+        return False
+    follow = peer_store.find_follow(conn, owner.peer_id, name.list_name)
+    return follow is not None and peer.name in {owner.name, follow.via}

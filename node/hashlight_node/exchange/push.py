@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from hashlight_node.model import Delivery, PeerState, Role
+from hashlight_node.model import Delivery, Role
 from hashlight_node.peers.client import Cosigned, KnownSize
 from hashlight_node.peers.errors import (
     PeerError,
@@ -23,7 +23,7 @@ from hashlight_node.peers.errors import (
     PeerUnavailableError,
     blaming,
 )
-from hashlight_node.store import deliveries, logs
+from hashlight_node.store import deliveries, logs, relaying
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
     AddCheckpoint,
@@ -202,7 +202,7 @@ class Pusher:
 
     async def _read_recipients(self, origin: str) -> list[Peer]:
         return await self._database.read(
-            lambda conn: _recipients(conn, _own_log(conn, origin))
+            lambda conn: _recipients(conn, _pushed_log(conn, origin))
         )
 
     async def _fail(self, peer_name: str, origin: str, error: PeerError) -> None:
@@ -273,7 +273,10 @@ class Pusher:
         backup and must not sign anything more. The operator has to look.
         """
         # As of now: the log may have grown, and the peer pulled, since we asked.
-        log = await self._database.read(lambda conn: _own_log(conn, origin))
+        log = await self._database.read(lambda conn: _pushed_log(conn, origin))
+        if log.role is Role.FOLLOWED and tree_size > log.checkpoint_size:
+            # Somebody else brings it there, too, and was earlier.
+            raise PeerUnavailableError(peer.name, "it knows more than we do")
         if tree_size > log.checkpoint_size:
             _log.error(
                 "a peer claims to know more of our log than we do: restored backup",
@@ -324,16 +327,18 @@ class Pusher:
 
 
 def _recipients(conn: Connection, log: Log) -> list[Peer]:
-    return [
-        peer
-        for peer in peer_store.granted_peers(conn, log.list_name)
-        if peer.state is PeerState.ACTIVE and peer.is_dialable
-    ]
+    candidates = (
+        peer_store.granted_peers(conn, log.list_name)
+        if log.role is Role.OWN
+        else relaying.relayed_peers(conn, log.node, log.list_name)
+    )
+    return [peer for peer in candidates if is_recipient(conn, log, peer)]
 
 
-def _own_log(conn: Connection, origin: str) -> Log:
+def _pushed_log(conn: Connection, origin: str) -> Log:
+    """Look up a log that peers hear of from us: one of ours, or one that we relay."""
     log = logs.find_log(conn, origin)
-    if log is None or log.role is not Role.OWN or log.checkpoint is None:
+    if log is None or log.checkpoint is None:
         raise UnknownListError(origin)
     return log
 
@@ -341,7 +346,7 @@ def _own_log(conn: Connection, origin: str) -> Log:
 def _behind(conn: Connection) -> _Behind:
     unseen: list[tuple[str, str]] = []
     unacknowledged: list[tuple[str, Peer]] = []
-    for log in logs.list_logs(conn, Role.OWN):
+    for log in logs.list_logs(conn):
         if log.checkpoint is None:
             continue
         for peer in _recipients(conn, log):
@@ -358,7 +363,7 @@ def _submission(
     conn: Connection, origin: str, peer_name: str, known_size: int | None
 ) -> _Submission | None:
     """Build a push, unless grant or peer are gone: what was queued may be old."""
-    log = _own_log(conn, origin)
+    log = _pushed_log(conn, origin)
     peer = peer_store.find_peer(conn, peer_name)
     if peer is None or not is_recipient(conn, log, peer):
         return None
@@ -370,6 +375,6 @@ def _submission(
     proof = consistency_proof(
         stored_hashes(conn, log), old_size=known_size, new_size=log.checkpoint_size
     )
-    note = log.checkpoint or b""
+    note = log.mirror_checkpoint or log.checkpoint or b""
     request = encode_add_checkpoint(AddCheckpoint(known_size, tuple(proof), note))
     return _Submission(log, peer, note, request)

@@ -60,19 +60,19 @@ def insert_peer(connection: Connection, **peer: Unpack[NewPeer]) -> Peer:
     if not has_changed(connection, statement):
         raise PeerExistsError(peer["name"])
     query = select(_peers).where(_peers.c.name == peer["name"])
-    return _peer_of(connection.execute(query).one())
+    return peer_of_row(connection.execute(query).one())
 
 
 def find_peer(connection: Connection, name: str) -> Peer | None:
     """Look a peer up by its node name."""
     row = connection.execute(select(_peers).where(_peers.c.name == name)).one_or_none()
-    return None if row is None else _peer_of(row)
+    return None if row is None else peer_of_row(row)
 
 
 def list_peers(connection: Connection) -> list[Peer]:
     """List all peers by name."""
     query = select(_peers).order_by(_peers.c.name)
-    return [_peer_of(row) for row in connection.execute(query)]
+    return [peer_of_row(row) for row in connection.execute(query)]
 
 
 def update_descriptor(
@@ -170,7 +170,7 @@ def granted_peers(connection: Connection, list_name: str) -> list[Peer]:
         .where(_grants.c.list_name == list_name)
         .order_by(_peers.c.name)
     )
-    return [_peer_of(row) for row in connection.execute(query)]
+    return [peer_of_row(row) for row in connection.execute(query)]
 
 
 def insert_follow(
@@ -258,7 +258,8 @@ def _select_follows() -> Select[Any]:
     return select(*_FOLLOW_COLUMNS).join(_peers, _peers.c.peer_id == _follows.c.peer_id)
 
 
-def _peer_of(row: Row[Any]) -> Peer:
+def peer_of_row(row: Row[Any]) -> Peer:
+    """Make a peer out of a row of its table."""
     return Peer(
         peer_id=row.peer_id,
         name=row.name,

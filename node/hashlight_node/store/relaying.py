@@ -8,10 +8,13 @@ from sqlalchemy import delete, select
 
 from hashlight_node.model import FollowState, PeerState, Permission, RelayGrant
 from hashlight_node.store import tables
+from hashlight_node.store.peers import peer_of_row
 from hashlight_node.store.statements import upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Select
+
+    from hashlight_node.model import Peer
 
 _relay_grants = tables.relay_grants
 _peers = tables.peers
@@ -93,6 +96,17 @@ def find_permission(
     )
     row = connection.execute(query).one_or_none()
     return None if row is None else Permission(row.scope)
+
+
+def relayed_peers(connection: Connection, node: str, list_name: str) -> list[Peer]:
+    """List the peers that may fetch our copy of a list, whatever its owner says."""
+    query = (
+        select(_peers)
+        .join(_relay_grants, _relay_grants.c.peer_id == _peers.c.peer_id)
+        .where(_relay_grants.c.node == node, _relay_grants.c.list_name == list_name)
+        .order_by(_peers.c.name)
+    )
+    return [peer_of_row(row) for row in connection.execute(query)]
 
 
 def lists_relayed_to(connection: Connection, peer_id: int) -> list[tuple[str, str]]:
