@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from hashlight_protocol import WHOLE_LIST
+
 if TYPE_CHECKING:
-    from hashlight_protocol import BodyStatus, Reason, Ref, Signal
+    from hashlight_protocol import BodyStatus, GrantScope, Reason, Ref, Signal
 
 
 Clock = Callable[[], int]
@@ -191,16 +193,30 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One peer's right to fetch one of our lists, whole."""
+    """One peer's right to fetch one of our lists.
+
+    Attributes:
+        scope: Which of its records.
+        may_relay: Whether the peer may pass on the records that say so themselves.
+    """
 
     peer_name: str
     list_name: str
     granted_at: int
+    scope: GrantScope = WHOLE_LIST
+    may_relay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Follow:
-    """Our wish to copy one list of one peer."""
+    """Our wish to copy one list of one peer.
+
+    Attributes:
+        scope: Which of its records the peer lets us have, as it said last.
+        may_relay: Whether we may pass on the records that say so themselves.
+        grants_version: The version of our rights up to which bodies that were withheld
+            have been asked for again; 0 before the first.
+    """
 
     follow_id: int
     peer_id: int
@@ -210,6 +226,9 @@ class Follow:
     followed_at: int
     synced_at: int | None
     error: str | None
+    scope: GrantScope = WHOLE_LIST
+    may_relay: bool = False
+    grants_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)

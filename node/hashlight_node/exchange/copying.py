@@ -21,7 +21,7 @@ from .errors import FollowQuarantinedError, PeerQuarantinedError, UnknownFollowE
 from .scrubbing import scrub
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from hashlight_node.model import Clock, Follow, Log, Peer, SignalChange
     from hashlight_node.peers.client import PeerClient
@@ -234,6 +234,28 @@ class Copy:
             return stored
 
         await self._commit(write, batch)
+
+    async def fill(self, bodies: Mapping[int, Body]) -> None:
+        """Give bodies to records that were withheld until now.
+
+        Args:
+            bodies: By leaf index, verified; see `records.fill_bodies`.
+
+        Raises:
+            ExchangeError: The operator, or evidence, ended this meanwhile. Nothing of
+                it is stored.
+        """
+
+        def write(conn: Connection) -> tuple[SignalChange, ...]:
+            self._check_wanted(conn)
+            now = self._parts.clock()
+            return tuple(records.fill_bodies(conn, self.log, bodies, now=now))
+
+        await self._parts.database.write(
+            write,
+            after_commit=self._parts.matcher.apply,
+            then=self._parts.matcher.tidy,
+        )
 
     async def confirm(self) -> None:
         """Write down that what we have was still the newest a moment ago."""

@@ -30,6 +30,7 @@ from .errors import (
 from .evidence import quarantine_list
 from .notices import Backoff, Rounds
 from .pull import Pull
+from .rights import Rights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,6 +92,7 @@ class Follower:
 
     def __init__(self, parts: FollowParts) -> None:
         self._parts = parts
+        self._rights = Rights(parts)
         self._rounds: Rounds[tuple[str, str], SyncReport] = Rounds()
         self._backoff: Backoff[tuple[str, str]] = Backoff(
             limit_seconds=_RETRY_LIMIT_SECONDS
@@ -170,11 +172,14 @@ class Follower:
             if note.newest.state == "abandoned":
                 return await self._wait(follow, _ABANDONED)
             log = await self._copy_of(peer, note)
+            learned = await self._rights.learn(peer, follow)
             pull = Pull(
                 self._parts, peer=peer, follow=follow, log=log, progress=progress
             )
             tally = await pull.run(note)
+            await self._rights.back_fill(peer, follow, learned)
         except PeerRefusedError as error:
+            await self._rights.end(follow)
             return await self._wait(follow, _explain(error))
         except (PeerUnavailableError, ScrubError) as error:
             await self._retry_later(follow, error)
