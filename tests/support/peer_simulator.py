@@ -43,6 +43,7 @@ from hashlight_protocol import (
     origin_hash,
     parse_add_checkpoint,
     parse_body_bundle,
+    parse_origin,
     parse_tile_path,
     sign_descriptor,
     sign_list_note,
@@ -242,8 +243,7 @@ class PeerSimulator:
             return Answer("list-note", self.list_note(listed[1]))
         logged = _LOG.fullmatch(path)
         if logged and logged[1] in self.logs and logged[2] == "1":
-            scope = self.scopes.get(logged[1], WHOLE_LIST)
-            return self._resource(self.logs[logged[1]], logged[3], scope)
+            return self._resource(self.logs[logged[1]], logged[3])
         return NOT_FOUND
 
     def _cosign(self, body: bytes) -> Answer:
@@ -252,7 +252,7 @@ class PeerSimulator:
         line = cosign(note, self.witness, now=self.clock())
         return Answer("add-checkpoint", line)
 
-    def _resource(self, log: LogSimulator, name: str, scope: GrantScope) -> Answer:
+    def _resource(self, log: LogSimulator, name: str) -> Answer:
         if name == "checkpoint":
             return Answer("checkpoint", log.note())
         if name.startswith("receipt/"):
@@ -264,6 +264,8 @@ class PeerSimulator:
                 return Answer("entries", log.entry_bundle(index, width))
             case BodyBundleId(index, width):
                 bodies = parse_body_bundle(log.body_bundle(index, width), width)
+                name = parse_origin(log.origin).list_name
+                scope = self.scopes.get(name, WHOLE_LIST)
                 raw = encode_body_bundle(withhold(bodies, scope))
                 coded = zstandard.ZstdCompressor().compress(raw)
                 return Answer("bodies", coded, headers={"Content-Encoding": "zstd"})
