@@ -89,6 +89,7 @@ def local_application(
         policies=use_cases.policies,
         clusters=use_cases.clusters,
         explain=use_cases.explain,
+        previews=use_cases.previews,
         metrics=on.metrics,
         clock=on.clock,
         limits=LocalLimits(

@@ -15,6 +15,7 @@ from hashlight_node.exchange.live import LiveView
 from hashlight_node.exchange.lookup import Lookup
 from hashlight_node.exchange.peering import Peering
 from hashlight_node.exchange.policies import Policies
+from hashlight_node.exchange.previewing import Previews
 from hashlight_node.exchange.publish import Publisher
 from hashlight_node.exchange.push import Pusher
 from hashlight_node.exchange.serve import Serving
@@ -39,6 +40,7 @@ class UseCases:
     clusters: Clusters
     explain: Explain
     inspect: Inspect
+    previews: Previews
 
 
 def build_use_cases(on: Foundation) -> UseCases:
@@ -120,4 +122,5 @@ def build_use_cases(on: Foundation) -> UseCases:
             clock=on.clock,
         ),
         inspect=Inspect(database=on.database, clock=on.clock, node_name=name),
+        previews=Previews(database=on.database, node_name=name),
     )
