@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from hashlight_protocol import WHOLE_LIST
+
 if TYPE_CHECKING:
-    from hashlight_protocol import BodyStatus, Reason, Ref, Signal
+    from hashlight_protocol import BodyStatus, GrantScope, Reason, Ref, Signal
 
 
 Clock = Callable[[], int]
@@ -200,11 +202,18 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One peer's right to fetch one of our lists, whole."""
+    """One peer's right to fetch one of our lists.
+
+    Attributes:
+        scope: Which of its records.
+        may_relay: Whether the peer may pass on the records that say so themselves.
+    """
 
     peer_name: str
     list_name: str
     granted_at: int
+    scope: GrantScope = WHOLE_LIST
+    may_relay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +222,10 @@ class Follow:
 
     Attributes:
         via: Name of the peer that relays it; None if its owner is asked.
+        scope: Which of its records the peer lets us have, as it said last.
+        may_relay: Whether we may pass on the records that say so themselves.
+        grants_version: The version of our rights up to which bodies that were withheld
+            have been asked for again; 0 before the first.
     """
 
     follow_id: int
@@ -224,6 +237,9 @@ class Follow:
     synced_at: int | None
     error: str | None
     via: str | None = None
+    scope: GrantScope = WHOLE_LIST
+    may_relay: bool = False
+    grants_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,7 +414,7 @@ class Permission:
     """The owner of a list lets us relay it.
 
     Attributes:
-        scope: What it lets us see ourselves, as JSON; None for the whole list.
+        scope: What it lets us see ourselves.
     """
 
-    scope: str | None
+    scope: GrantScope

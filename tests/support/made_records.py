@@ -50,6 +50,27 @@ def indicator(
     )
 
 
+def labelled(number: int, *labels: str, types: tuple[str, ...] = ("md5",)) -> bytes:
+    """Make the body of a record with labels of one's own, each `scheme:value`."""
+    values = {"md5": md5_of(number), "pdq": pdq_of(number)}
+    return encode_record(
+        Indicator(
+            signals=tuple(
+                SignalClaim(
+                    parse_signal(name, values[name]),
+                    quality=100 if name == "pdq" else None,
+                )
+                for name in types
+            ),
+            kind="image",
+            source="hotline",
+            created_at=START,
+            labels=tuple(Label(*label.split(":", 1)) for label in labels),
+            review=Review("human"),
+        )
+    )
+
+
 def indicators(count: int, *, first: int = 0) -> list[bytes]:
     return [indicator(number) for number in range(first, first + count)]
 

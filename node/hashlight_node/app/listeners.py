@@ -91,6 +91,8 @@ def local_application(
         policies=use_cases.policies,
         clusters=use_cases.clusters,
         explain=use_cases.explain,
+        previews=use_cases.previews,
+        relaying=use_cases.relaying,
         metrics=on.metrics,
         clock=on.clock,
         limits=LocalLimits(

@@ -17,8 +17,10 @@ from hashlight_node.exchange.lookup import Lookup
 from hashlight_node.exchange.mirroring import Mirroring
 from hashlight_node.exchange.peering import Peering
 from hashlight_node.exchange.policies import Policies
+from hashlight_node.exchange.previewing import Previews
 from hashlight_node.exchange.publish import Publisher
 from hashlight_node.exchange.push import Pusher
+from hashlight_node.exchange.relaying import Relaying
 from hashlight_node.exchange.serve import Serving
 from hashlight_node.exchange.witness import Witness
 
@@ -37,11 +39,13 @@ class UseCases:
     peering: Peering
     serving: Serving
     mirroring: Mirroring
+    relaying: Relaying
     lookup: Lookup
     policies: Policies
     clusters: Clusters
     explain: Explain
     inspect: Inspect
+    previews: Previews
 
 
 def build_use_cases(on: Foundation) -> UseCases:
@@ -97,6 +101,7 @@ def build_use_cases(on: Foundation) -> UseCases:
             life=SignsOfLife(signer=on.keyring.witness, clock=on.clock),
         ),
         mirroring=Mirroring(database=on.database, notices=on.notices),
+        relaying=Relaying(database=on.database, clock=on.clock, notices=on.notices),
         lookup=Lookup(
             database=on.database,
             matcher=on.matcher,
@@ -129,4 +134,5 @@ def build_use_cases(on: Foundation) -> UseCases:
             clock=on.clock,
         ),
         inspect=Inspect(database=on.database, clock=on.clock, node_name=name),
+        previews=Previews(database=on.database, node_name=name),
     )

@@ -19,6 +19,7 @@ from hashlight_node.cli import (
     offline,
     peering,
     policies,
+    relays,
     scanning,
     tokens,
 )
@@ -60,6 +61,7 @@ for commands in (
     feedback,
     peering,
     policies,
+    relays,
     tokens,
     offline,
 ):

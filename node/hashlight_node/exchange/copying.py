@@ -22,7 +22,7 @@ from .scrubbing import scrub
 from .sealing import seal_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from hashlight_node.model import Clock, Follow, Log, SignalChange
     from hashlight_node.peers.client import PeerClient
@@ -237,6 +237,28 @@ class Copy:
             return stored
 
         await self._commit(write, batch)
+
+    async def fill(self, bodies: Mapping[int, Body]) -> None:
+        """Give bodies to records that were withheld until now.
+
+        Args:
+            bodies: By leaf index, verified; see `records.fill_bodies`.
+
+        Raises:
+            ExchangeError: The operator, or evidence, ended this meanwhile. Nothing of
+                it is stored.
+        """
+
+        def write(conn: Connection) -> tuple[SignalChange, ...]:
+            self._check_wanted(conn)
+            now = self._parts.clock()
+            return tuple(records.fill_bodies(conn, self.log, bodies, now=now))
+
+        await self._parts.database.write(
+            write,
+            after_commit=self._parts.matcher.apply,
+            then=self._parts.matcher.tidy,
+        )
 
     async def confirm(self, signed: SignedCheckpoint) -> None:
         """Write down that what we have was still the newest a moment ago.

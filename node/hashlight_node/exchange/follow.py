@@ -30,6 +30,7 @@ from .errors import (
 from .notices import Backoff, Rounds
 from .owners import Owners
 from .pull import Pull
+from .rights import Rights
 from .sources import find_source, stop_list
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Follower:
 
     def __init__(self, parts: FollowParts) -> None:
         self._parts = parts
+        self._rights = Rights(parts)
         self._owners = Owners(parts)
         self._rounds: Rounds[tuple[str, str], SyncReport] = Rounds()
         self._backoff: Backoff[tuple[str, str]] = Backoff(
@@ -180,11 +182,14 @@ class Follower:
             if note.newest.state == "abandoned":
                 return await self._wait(follow, _ABANDONED)
             log = await self._copy_of(peer, note)
+            learned = await self._rights.learn(source, follow)
             pull = Pull(
                 self._parts, source=source, follow=follow, log=log, progress=progress
             )
             tally = await pull.run(note)
+            await self._rights.back_fill(source, follow, learned)
         except PeerRefusedError as error:
+            await self._rights.end(follow)
             return await self._wait(follow, _explain(error))
         except (PeerUnavailableError, ScrubError) as error:
             await self._retry_later(follow, error)

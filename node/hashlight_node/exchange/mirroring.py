@@ -13,7 +13,6 @@ Source: SPEC.md#mirroring.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,11 +20,9 @@ from hashlight_node.model import LogState, Role
 from hashlight_node.store import deliveries, logs, relaying
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
-    WHOLE_LIST,
     list_id,
     origin_hash,
     parse_origin,
-    parse_scope,
 )
 
 from .disclosure import Insider, ThirdParty
@@ -231,9 +228,7 @@ def _audience(peer: Peer, log: Log, permission: Permission | None) -> Audience:
         return Insider()
     if permission is None or log.state in {LogState.QUARANTINED, LogState.ABANDONED}:
         raise UnknownLogError
-    if permission.scope is None:
-        return ThirdParty(WHOLE_LIST)
-    return ThirdParty(parse_scope(json.loads(permission.scope)))
+    return ThirdParty(permission.scope)
 
 
 def _find_list(conn: Connection, peer: Peer, wanted: str) -> Log | None:

@@ -68,6 +68,7 @@ class _Submission:
     peer: Peer
     note: bytes
     request: bytes
+    grants_version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class Pusher:
         self._clock = clock
         self._notices = notices
         self._backoff: Backoff[str] = Backoff(limit_seconds=_RETRY_LIMIT_SECONDS)
-        self._delivered: dict[tuple[str, str], tuple[int, int]] = {}
+        self._delivered: dict[tuple[str, str], tuple[int, int, int]] = {}
 
     async def queue(self, origin: str) -> None:
         """Queue a log's newest checkpoint for every peer that may have it.
@@ -252,9 +253,12 @@ class Pusher:
     def _has_just_seen(self, submission: _Submission) -> bool:
         # A push that is repeated for the sake of one peer need not bother the others.
         log = submission.log
-        size, at = self._delivered.get((log.origin, submission.peer.name), (-1, 0))
+        # Of a changed right it has not: a push is how it learns of that, too.
+        key = (log.origin, submission.peer.name)
+        size, version, at = self._delivered.get(key, (-1, 0, 0))
         passed_seconds = self._clock() - at
-        return size == log.checkpoint_size and 0 <= passed_seconds < _REPEAT_SECONDS
+        seen = (log.checkpoint_size, submission.grants_version)
+        return (size, version) == seen and 0 <= passed_seconds < _REPEAT_SECONDS
 
     async def _submit(self, submission: _Submission) -> Delivery:
         peer = submission.peer
@@ -309,7 +313,11 @@ class Pusher:
             peer_store.touch_peer(conn, peer.peer_id, self._clock())
 
         await self._database.write(save)
-        self._delivered[log.origin, peer.name] = (log.checkpoint_size, self._clock())
+        self._delivered[log.origin, peer.name] = (
+            log.checkpoint_size,
+            submission.grants_version,
+            self._clock(),
+        )
         self._collector.start(log.origin, peer)
         return Delivery(log.origin, peer.name, log.checkpoint_size, cosigned_at)
 
@@ -377,4 +385,5 @@ def _submission(
     )
     note = log.mirror_checkpoint or log.checkpoint or b""
     request = encode_add_checkpoint(AddCheckpoint(known_size, tuple(proof), note))
-    return _Submission(log, peer, note, request)
+    version = peer_store.grants_version(conn, peer.peer_id)
+    return _Submission(log, peer, note, request, version)

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from hashlight_node.model import PeerState, Role
 from hashlight_node.store import deliveries, logs
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
-    WHOLE_LIST,
+    Grants,
+    ListGrant,
     MalformedError,
+    list_id,
     log_origin,
     parse_origin,
 )
@@ -29,7 +30,7 @@ from .published import read_bodies, read_entries, read_tile
 from .receipts import build_receipt
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from hashlight_node.model import Grant, Log, Peer
     from hashlight_node.store.database import Connection, Database
@@ -40,19 +41,6 @@ if TYPE_CHECKING:
 
 LONG_POLL_SECONDS: Final = 30
 """Longest that an answer is held back. Source: SPEC.md#limits."""
-
-
-@dataclass(frozen=True, slots=True)
-class GrantsAnswer:
-    """What a peer may fetch.
-
-    Attributes:
-        version: Counted up with every change of this peer's grants.
-        grants: Its grants, by list name.
-    """
-
-    version: int
-    grants: tuple[Grant, ...]
 
 
 def etag_of(content: bytes) -> str:
@@ -206,7 +194,7 @@ class Serving:
 
         def read(conn: Connection) -> bytes:
             log = self._granted_log(conn, peer, list_name, epoch)
-            return read_bodies(conn, log, bundle, Grantee(WHOLE_LIST))
+            return read_bodies(conn, log, bundle, _audience(conn, peer, log))
 
         return await self._database.read(read)
 
@@ -223,7 +211,7 @@ class Serving:
 
         def read(conn: Connection) -> bytes:
             log = self._granted_log(conn, peer, list_name, epoch)
-            return build_receipt(conn, log, leaf_index, Grantee(WHOLE_LIST))
+            return build_receipt(conn, log, leaf_index, _audience(conn, peer, log))
 
         return await self._database.read(read)
 
@@ -236,14 +224,14 @@ class Serving:
 
         return await self._database.read(read)
 
-    async def grants(self, peer: Peer) -> GrantsAnswer:
+    async def grants(self, peer: Peer) -> Grants:
         """Give the caller's own grants; none if it is in quarantine."""
 
-        def read(conn: Connection) -> GrantsAnswer:
+        def read(conn: Connection) -> Grants:
             if not is_active_peer(conn, peer):
-                return GrantsAnswer(0, ())
+                return Grants(0, ())
             version, grants = peer_store.grants_of(conn, peer.peer_id)
-            return GrantsAnswer(version, tuple(grants))
+            return granted_rights(self._node_name, version, grants)
 
         return await self._database.read(read)
 
@@ -286,6 +274,34 @@ class Serving:
         if not is_active:
             raise UnknownLogError
         return log
+
+
+def granted_rights(node_name: str, version: int, grants: Sequence[Grant]) -> Grants:
+    """Say what a peer may fetch of this node, as it is told.
+
+    Args:
+        node_name: This node.
+        version: Of the peer's rights.
+        grants: All of them.
+    """
+    rows = (
+        ListGrant(
+            list_id(node_name, one.list_name),
+            one.granted_at,
+            one.scope,
+            one.may_relay,
+        )
+        for one in grants
+    )
+    return Grants(version, tuple(rows))
+
+
+def _audience(conn: Connection, peer: Peer, log: Log) -> Grantee:
+    """Give how far the peer's grant goes, in the transaction that reads the bodies."""
+    grant = peer_store.find_grant(conn, peer.peer_id, log.list_name)
+    if grant is None:
+        raise UnknownLogError
+    return Grantee(grant.scope)
 
 
 def _own_origin(conn: Connection, peer: Peer, origin_hash: str) -> str:

@@ -9,6 +9,7 @@ from sqlalchemy import delete, select
 from hashlight_node.model import FollowState, PeerState, Permission, RelayGrant
 from hashlight_node.store import tables
 from hashlight_node.store.peers import peer_of_row
+from hashlight_node.store.scopes import scope_of_text
 from hashlight_node.store.statements import upsert
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def find_permission(
         )
     )
     row = connection.execute(query).one_or_none()
-    return None if row is None else Permission(row.scope)
+    return None if row is None else Permission(scope_of_text(row.scope))
 
 
 def relayed_peers(connection: Connection, node: str, list_name: str) -> list[Peer]:

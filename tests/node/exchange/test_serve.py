@@ -285,11 +285,15 @@ async def test_peers_see_their_own_grants_only(
 ) -> None:
     alpha, shield = served
     answer = await alpha.serving.grants(shield)
-    assert [grant.list_name for grant in answer.grants] == ["ours"]
+    lists = "alpha.example/hsf/v1/log"
+    assert [grant.list_id for grant in answer.grants] == [f"{lists}/ours"]
 
     await alpha.peering.grant("shield.example", "secret")
     wider = await alpha.serving.grants(shield)
-    assert {grant.list_name for grant in wider.grants} == {"ours", "secret"}
+    assert {grant.list_id for grant in wider.grants} == {
+        f"{lists}/ours",
+        f"{lists}/secret",
+    }
     assert wider.version > answer.version
 
     quarantined = await alpha.peering.quarantine("shield.example")

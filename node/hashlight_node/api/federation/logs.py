@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import orjson
 from aiohttp import web
 
 from hashlight_node.api.authentication import PEER
@@ -17,8 +16,7 @@ from hashlight_protocol import (
     EntryBundleId,
     MalformedError,
     TileId,
-    encode_timestamp,
-    list_id,
+    encode_grants,
     parse_tile_path,
 )
 
@@ -63,21 +61,9 @@ async def get_grants(request: Request) -> web.Response:
 
     Source: SPEC.md#grants.
     """
-    parts = request.app[PARTS]
-    answer = await parts.serving.grants(request[PEER])
-    document = {
-        "version": answer.version,
-        "grants": [
-            {
-                "list": grant.list_name,
-                "id": list_id(parts.node_name, grant.list_name),
-                "granted": encode_timestamp(grant.granted_at),
-            }
-            for grant in answer.grants
-        ],
-    }
+    grants = await request.app[PARTS].serving.grants(request[PEER])
     return web.Response(
-        body=orjson.dumps(document),
+        body=encode_grants(grants),
         content_type="application/json",
         headers={"Cache-Control": NOT_KEPT},
     )

@@ -24,6 +24,7 @@ from . import (
     policy,
     publishing,
     records,
+    relays,
     status,
     tokens,
 )
@@ -54,6 +55,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *peers.OPERATIONS,
     *grants.OPERATIONS,
     *follows.OPERATIONS,
+    *relays.OPERATIONS,
     *status.OPERATIONS,
     *evidence.OPERATIONS,
     *export.OPERATIONS,

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from hashlight_node.exchange.lookup import Lookup
     from hashlight_node.exchange.peering import Peering
     from hashlight_node.exchange.policies import Policies
+    from hashlight_node.exchange.previewing import Previews
     from hashlight_node.exchange.publish import Publisher
+    from hashlight_node.exchange.relaying import Relaying
     from hashlight_node.exchange.snapshots import Snapshots
     from hashlight_node.matching.matcher import Matcher
     from hashlight_node.model import Clock
@@ -80,6 +82,7 @@ class LocalParts(LookupParts):
             are none.
         snapshots_sent: How many snapshots are made and sent.
         event_streams: How many readers follow what changes.
+        previews_made: How many lists are gone through to tell what a grant would do.
     """
 
     identity: VerifierKey
@@ -92,11 +95,14 @@ class LocalParts(LookupParts):
     clusters: Clusters
     feed: Feed
     explain: Explain
+    previews: Previews
+    relaying: Relaying
     snapshots: Snapshots
     matcher: Matcher
     worker_metrics: Callable[[], Awaitable[Mapping[str, bytes]]] = _none
     snapshots_sent: Pressure = field(default_factory=for_snapshots)
     event_streams: Pressure = field(default_factory=for_event_streams)
+    previews_made: Pressure = field(default_factory=for_snapshots)
 
 
 PARTS: Final = web.AppKey("local_parts", LocalParts)

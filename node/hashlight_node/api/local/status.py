@@ -8,6 +8,7 @@ from hashlight_node.model import Scope
 from hashlight_protocol import encode_timestamp
 
 from .answers import JsonAnswer
+from .grants import show_grant
 from .instants import optional_instant
 from .models.status import StatusAnswer
 from .operations import NO_BODY, Call, operation
@@ -58,7 +59,7 @@ def _show_peer(status: PeerStatus) -> PeerStatusShown:
         "base": status.base,
         "state": status.state,
         "contacted_at": optional_instant(status.contacted_at),
-        "grants": [grant.list_name for grant in status.grants],
+        "grants": [*map(show_grant, status.grants)],
         "follows": [follow.list_name for follow in status.follows],
         "deliveries": [
             {

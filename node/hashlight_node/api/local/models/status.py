@@ -7,6 +7,7 @@ from typing_extensions import TypedDict
 
 from hashlight_node.model import FollowState, LogState, PeerState, Role
 
+from .peering import PeerGrant
 from .wire import Count, HexHash, Timestamp
 
 
@@ -52,7 +53,9 @@ class PeerStatusShown(TypedDict):
     base: str
     state: PeerState
     contacted_at: Timestamp | None
-    grants: Annotated[list[str], Field(description="Our lists that it may fetch.")]
+    grants: Annotated[
+        list[PeerGrant], Field(description="Our lists that it may fetch, and how far.")
+    ]
     follows: Annotated[list[str], Field(description="Its lists that we copy.")]
     deliveries: list[DeliveryShown]
     acknowledgements: list[AcknowledgementShown]
