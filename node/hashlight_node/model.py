@@ -418,3 +418,26 @@ class Permission:
     """
 
     scope: GrantScope
+
+
+@dataclass(frozen=True, slots=True)
+class RelayedAcknowledgement:
+    """What a node that has a log of ours from a relay signed about it, newest first.
+
+    Attributes:
+        node: Its name.
+        via: The peer through which we know of it.
+        tree_size: Up to where it has stored and applied the log; 0 if it never said.
+        acknowledged_at: When it signed that; None if it never did.
+        note: Our checkpoint with its mirror cosignature; empty if there is none.
+        identity_vkey: The identity key that it has according to the relay.
+        descriptor: What that key signed, and what names its mirror key.
+    """
+
+    node: str
+    via: str
+    tree_size: int
+    acknowledged_at: int | None
+    note: bytes
+    identity_vkey: str
+    descriptor: bytes

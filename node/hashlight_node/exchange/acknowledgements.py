@@ -94,9 +94,18 @@ def read_cosigned_at(note: bytes, key: VerifierKey, *, now: int) -> int:
         MalformedError: Its time cannot be true.
     """
     cosigned_at = verify_cosignature(note, key)
+    check_time(cosigned_at, now=now)
+    return cosigned_at
+
+
+def check_time(cosigned_at: int, *, now: int) -> None:
+    """Refuse a cosignature's time that cannot be true.
+
+    Raises:
+        MalformedError: It is one.
+    """
     if not _EARLIEST <= cosigned_at <= now + _AHEAD_SECONDS:
         raise MalformedError("cosignature", "its time cannot be true")
-    return cosigned_at
 
 
 class Collector:

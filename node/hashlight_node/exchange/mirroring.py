@@ -20,9 +20,14 @@ from hashlight_node.model import LogState, Role
 from hashlight_node.store import deliveries, logs, relaying
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
+    MAX_RELAYED_BYTES,
+    MAX_RELAYED_NODES,
+    RelayedNode,
+    encode_relayed,
     list_id,
     origin_hash,
     parse_origin,
+    parse_vkey,
 )
 
 from .disclosure import Insider, ThirdParty
@@ -152,6 +157,25 @@ class Mirroring:
 
         return await self._database.read(read)
 
+    async def acknowledgements(self, peer: Peer, origin_hash: str) -> bytes:
+        """Say who else got a log from us, and what each of them has signed for it.
+
+        Only the owner may know: everybody whom we ever let fetch it, with the newest
+        acknowledgement of each, or none.
+
+        Args:
+            peer: The caller.
+            origin_hash: Names the log.
+        """
+
+        def read(conn: Connection) -> bytes:
+            copy = _copy_for(conn, peer, origin_hash)
+            if not isinstance(copy.audience, Insider):
+                raise UnknownLogError
+            return encode_relayed(_third_parties(conn, copy.log))
+
+        return await self._database.read(read)
+
     async def owner(self, peer: Peer, list_hash: str) -> bytes:
         """Give the descriptor of the owner of a list, as we know it.
 
@@ -241,6 +265,24 @@ def _find_list(conn: Connection, peer: Peer, wanted: str) -> Log | None:
     found = [pair for pair in candidates if origin_hash(list_id(*pair)) == wanted]
     node, list_name = found[0] if found else ("", "")
     return logs.find_followed_log(conn, node, list_name)
+
+
+def _third_parties(conn: Connection, log: Log) -> list[RelayedNode]:
+    """Give everybody to whom a log was relayed, within the size of an answer.
+
+    Of those for whom there is no room the proof is missing, and so is, for the owner,
+    the acknowledgement.
+    """
+    nodes: list[RelayedNode] = []
+    left_bytes = MAX_RELAYED_BYTES // 2
+    for peer in relaying.third_parties(conn, log.node, log.list_name):
+        said = deliveries.newest_acknowledgement(conn, log.log_id, peer.peer_id)
+        note = b"" if said is None else said.note
+        identity = parse_vkey(peer.identity_vkey)
+        left_bytes -= len(peer.descriptor) + len(note)
+        proof = (peer.descriptor, note) if left_bytes > 0 else (b"", b"")
+        nodes.append(RelayedNode(identity, *proof))
+    return nodes[:MAX_RELAYED_NODES]
 
 
 def _is_awaited(conn: Connection, peer: Peer, origin_hash: str) -> bool:

@@ -45,6 +45,7 @@ from .errors import UnknownListError
 from .evidence import keep_evidence
 from .notices import Backoff
 from .receipts import stored_hashes
+from .relayed import RelayedCollector
 
 if TYPE_CHECKING:
     from hashlight_node.keys import Keyring
@@ -69,14 +70,19 @@ class _Submission:
     note: bytes
     request: bytes
     grants_version: int
+    may_relay: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Behind:
-    """Who lacks what: (peer name, origin) to push, (origin, peer) to ask."""
+    """Who lacks what: (peer name, origin) to push, (origin, peer) to ask.
+
+    `relays` are those to be asked about others who got the log from them.
+    """
 
     unseen: list[tuple[str, str]]
     unacknowledged: list[tuple[str, Peer]]
+    relays: list[tuple[str, Peer]]
 
 
 class Pusher:
@@ -102,6 +108,9 @@ class Pusher:
         self._database = database
         self._client = client
         self._collector = Collector(
+            database=database, client=client, keyring=keyring, clock=clock
+        )
+        self._relayed = RelayedCollector(
             database=database, client=client, keyring=keyring, clock=clock
         )
         self._clock = clock
@@ -173,6 +182,8 @@ class Pusher:
             self._notices.peer_pushes.add(item)
         for origin, peer in behind.unacknowledged:
             self._collector.start(origin, peer)
+        for origin, peer in behind.relays:
+            self._relayed.start(origin, peer)
 
     async def collect_acknowledgement(
         self, origin: str, peer: Peer, *, wait_seconds: int
@@ -195,11 +206,12 @@ class Pusher:
     @property
     def is_collecting(self) -> bool:
         """Whether acknowledgements are awaited in the background."""
-        return self._collector.is_collecting
+        return self._collector.is_collecting or self._relayed.is_collecting
 
     async def close(self) -> None:
         """Stop collecting acknowledgements."""
         await self._collector.close()
+        await self._relayed.close()
 
     async def _read_recipients(self, origin: str) -> list[Peer]:
         return await self._database.read(
@@ -319,6 +331,8 @@ class Pusher:
             self._clock(),
         )
         self._collector.start(log.origin, peer)
+        if submission.may_relay:
+            self._relayed.start(log.origin, peer)
         return Delivery(log.origin, peer.name, log.checkpoint_size, cosigned_at)
 
     async def _keep(
@@ -364,7 +378,18 @@ def _behind(conn: Connection) -> _Behind:
                 unseen.append((peer.name, log.origin))
             if newest is None or newest.tree_size < log.checkpoint_size:
                 unacknowledged.append((log.origin, peer))
-    return _Behind(unseen, unacknowledged)
+    return _Behind(unseen, unacknowledged, _relays(conn))
+
+
+def _relays(conn: Connection) -> list[tuple[str, Peer]]:
+    """List (origin, peer) of whoever may pass a log of ours on."""
+    relays: list[tuple[str, Peer]] = []
+    for log in logs.list_logs(conn, Role.OWN):
+        for peer in _recipients(conn, log) if log.checkpoint is not None else ():
+            grant = peer_store.find_grant(conn, peer.peer_id, log.list_name)
+            if grant is not None and grant.may_relay:
+                relays.append((log.origin, peer))
+    return relays
 
 
 def _submission(
@@ -386,4 +411,6 @@ def _submission(
     note = log.mirror_checkpoint or log.checkpoint or b""
     request = encode_add_checkpoint(AddCheckpoint(known_size, tuple(proof), note))
     version = peer_store.grants_version(conn, peer.peer_id)
-    return _Submission(log, peer, note, request, version)
+    grant = peer_store.find_grant(conn, peer.peer_id, log.list_name)
+    may_relay = log.role is Role.OWN and grant is not None and grant.may_relay
+    return _Submission(log, peer, note, request, version, may_relay)

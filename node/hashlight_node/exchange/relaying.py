@@ -80,8 +80,12 @@ class Relaying:
 
         def write(conn: Connection) -> None:
             peer = _peer(conn, peer_name)
-            relaying.delete_relay_grant(
-                conn, peer.peer_id, node=owner, list_name=list_name
+            relaying.end_relay_grant(
+                conn,
+                peer.peer_id,
+                node=owner,
+                list_name=list_name,
+                now=self._clock(),
             )
 
         await self._database.write(write)

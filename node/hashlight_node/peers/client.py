@@ -18,6 +18,7 @@ from hashlight_protocol import (
     MAX_ENTRY_BYTES,
     MAX_NOTE_BYTES,
     MAX_RECEIPT_BYTES,
+    MAX_RELAYED_BYTES,
     TILE_WIDTH,
     HttpRequest,
     MalformedError,
@@ -271,6 +272,13 @@ class PeerClient:
         path = f"/hsf/v1/mirror/{origin_hash(origin)}/checkpoint"
         what = f"mirror checkpoint of {origin}"
         return await self._poll(peer, path, what, wait_seconds, etag)
+
+    async def fetch_relayed_acknowledgements(self, peer: Peer, origin: str) -> bytes:
+        """Fetch what those who got a log of ours from a relay have acknowledged."""
+        path = f"/hsf/v1/mirror/{origin_hash(origin)}/acknowledgements"
+        what = f"third parties of {origin}"
+        question = Question("GET", path, what, MAX_RELAYED_BYTES)
+        return _content(peer.name, await self._ask(peer, question))
 
     async def fetch_witness_checkpoint(self, peer: Peer, origin: str) -> bytes:
         """Fetch the largest checkpoint of a log that a peer has seen."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import select, update
 
 from hashlight_node.model import FollowState, PeerState, Permission, RelayGrant
 from hashlight_node.store import tables
@@ -22,6 +22,8 @@ _peers = tables.peers
 _follows = tables.follows
 _logs = tables.logs
 
+_IS_GIVEN = _relay_grants.c.ended_at.is_(None)
+
 
 def insert_relay_grant(
     connection: Connection, peer_id: int, *, node: str, list_name: str, now: int
@@ -30,7 +32,17 @@ def insert_relay_grant(
     statement = upsert(connection, _relay_grants).values(
         peer_id=peer_id, node=node, list_name=list_name, granted_at=now
     )
-    connection.execute(statement.on_conflict_do_nothing())
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[
+                _relay_grants.c.peer_id,
+                _relay_grants.c.node,
+                _relay_grants.c.list_name,
+            ],
+            set_={"granted_at": now, "ended_at": None},
+            where=_relay_grants.c.ended_at.is_not(None),
+        )
+    )
     query = _select_grants().where(
         _relay_grants.c.peer_id == peer_id,
         _relay_grants.c.node == node,
@@ -39,23 +51,28 @@ def insert_relay_grant(
     return RelayGrant(*connection.execute(query).one())
 
 
-def delete_relay_grant(
-    connection: Connection, peer_id: int, *, node: str, list_name: str
+def end_relay_grant(
+    connection: Connection, peer_id: int, *, node: str, list_name: str, now: int
 ) -> None:
-    """Take it back; what was not there is not missed."""
+    """Take it back, and remember that it was given; what was not is not missed."""
     connection.execute(
-        delete(_relay_grants).where(
+        update(_relay_grants)
+        .where(
             _relay_grants.c.peer_id == peer_id,
             _relay_grants.c.node == node,
             _relay_grants.c.list_name == list_name,
+            _IS_GIVEN,
         )
+        .values(ended_at=now)
     )
 
 
 def list_relay_grants(connection: Connection) -> list[RelayGrant]:
     """List who may fetch which copy, by owner, list and peer."""
-    query = _select_grants().order_by(
-        _relay_grants.c.node, _relay_grants.c.list_name, _peers.c.name
+    query = (
+        _select_grants()
+        .where(_IS_GIVEN)
+        .order_by(_relay_grants.c.node, _relay_grants.c.list_name, _peers.c.name)
     )
     return [RelayGrant(*row) for row in connection.execute(query)]
 
@@ -93,6 +110,7 @@ def find_permission(
             _follows.c.may_relay == 1,
             _follows.c.state != FollowState.QUARANTINED.value,
             _relay_grants.c.peer_id == peer_id,
+            _IS_GIVEN,
         )
     )
     row = connection.execute(query).one_or_none()
@@ -101,6 +119,21 @@ def find_permission(
 
 def relayed_peers(connection: Connection, node: str, list_name: str) -> list[Peer]:
     """List the peers that may fetch our copy of a list, whatever its owner says."""
+    query = (
+        select(_peers)
+        .join(_relay_grants, _relay_grants.c.peer_id == _peers.c.peer_id)
+        .where(
+            _relay_grants.c.node == node,
+            _relay_grants.c.list_name == list_name,
+            _IS_GIVEN,
+        )
+        .order_by(_peers.c.name)
+    )
+    return [peer_of_row(row) for row in connection.execute(query)]
+
+
+def third_parties(connection: Connection, node: str, list_name: str) -> list[Peer]:
+    """List the peers that may or ever might fetch our copy of a list."""
     query = (
         select(_peers)
         .join(_relay_grants, _relay_grants.c.peer_id == _peers.c.peer_id)
@@ -113,7 +146,7 @@ def relayed_peers(connection: Connection, node: str, list_name: str) -> list[Pee
 def lists_relayed_to(connection: Connection, peer_id: int) -> list[tuple[str, str]]:
     """List (owner, list name) of the copies that we let a peer fetch."""
     query = select(_relay_grants.c.node, _relay_grants.c.list_name).where(
-        _relay_grants.c.peer_id == peer_id
+        _relay_grants.c.peer_id == peer_id, _IS_GIVEN
     )
     return [(row.node, row.list_name) for row in connection.execute(query)]
 

@@ -167,8 +167,8 @@ async def test_without_a_grant_of_ours_there_is_no_copy(relay: ExchangeNode) -> 
     beta = await relay.peer("beta.example")
 
     def take_back(conn: Connection) -> None:
-        relaying.delete_relay_grant(
-            conn, beta.peer_id, node="shield.example", list_name="ncii"
+        relaying.end_relay_grant(
+            conn, beta.peer_id, node="shield.example", list_name="ncii", now=2
         )
 
     await relay.database.write(take_back)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from aiohttp import web
+
 from hashlight_node.api.authentication import PEER
 from hashlight_protocol import BodyBundleId, EntryBundleId, TileId
 
@@ -21,7 +23,6 @@ from .responses import (
 )
 
 if TYPE_CHECKING:
-    from aiohttp import web
     from aiohttp.web import Application, Request
 
 _COPY: Final = "/hsf/v1/mirror/{hash:[0-9a-f]{64}}"
@@ -32,6 +33,7 @@ def add_mirror_routes(app: Application) -> None:
     app.router.add_get(f"{_COPY}/checkpoint", get_checkpoint)
     app.router.add_get(f"{_COPY}/list-note", get_list_note)
     app.router.add_get(f"{_COPY}/owner", get_owner)
+    app.router.add_get(f"{_COPY}/acknowledgements", get_acknowledgements)
     app.router.add_get(f"{_COPY}/receipt/{INDEX}", get_receipt)
     app.router.add_get(f"{_COPY}/{{resource:(?:tile|bodies)/.+}}", get_resource)
 
@@ -58,6 +60,20 @@ async def get_list_note(request: Request) -> web.Response:
     mirroring = request.app[PARTS].mirroring
     note = await mirroring.list_note(request[PEER], request.match_info["hash"])
     return note_response(note)
+
+
+async def get_acknowledgements(request: Request) -> web.Response:
+    """Say who else got a log from us, and what each of them has signed for it.
+
+    Source: SPEC.md#relayed-acknowledgements.
+    """
+    mirroring = request.app[PARTS].mirroring
+    where = (request[PEER], request.match_info["hash"])
+    return web.Response(
+        body=await mirroring.acknowledgements(*where),
+        content_type="application/json",
+        headers={"Cache-Control": NOT_KEPT},
+    )
 
 
 async def get_owner(request: Request) -> web.Response:
