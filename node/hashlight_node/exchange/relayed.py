@@ -173,6 +173,10 @@ class RelayedCollector:
                     return
                 if await _is_set_within(news, pause_seconds):
                     pauses = iter(_PAUSES_SECONDS)
+        except PeerMisbehavedError as error:
+            log = await self._database.read(lambda conn: logs.find_log(conn, origin))
+            if log is not None:
+                await self._blame(log, peer, error)
         except (PeerError, ProtocolError) as error:
             _log.info("relay says nothing of others", peer=peer.name, reason=str(error))
 

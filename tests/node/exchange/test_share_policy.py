@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 ORIGIN = "shield.example/hsf/v1/log/ncii/1"
 HASH = origin_hash(ORIGIN)
 
-KINDS = {
+KINDS: dict[str, dict[str, object]] = {
     "shared": {},
     "private": {"share": "none"},
     "silent": {"share": None},
@@ -80,11 +80,10 @@ class Draft:
 
 
 def end(log: LogSimulator, leaf: int, draft: Draft) -> None:
-    match draft.end:
-        case "retract":
-            log.retract(leaf)
-        case "erase":
-            log.erase(leaf)
+    if draft.end == "retract":
+        log.retract(leaf)
+    if draft.end == "erase":
+        log.erase(leaf)
 
 
 drafts = st.builds(
