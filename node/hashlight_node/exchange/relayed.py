@@ -178,7 +178,7 @@ class RelayedCollector:
             if log is not None:
                 await self._blame(log, peer, error)
         except (PeerError, ProtocolError) as error:
-            _log.info("relay says nothing of others", peer=peer.name, reason=str(error))
+            _log.info("relay says nothing of others", peer=peer.name, cause=type(error).__name__)
 
     async def _ask(self, origin: str, peer: Peer) -> bool:
         try:

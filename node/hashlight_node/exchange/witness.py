@@ -25,7 +25,7 @@ from hashlight_protocol import (
 )
 
 from .cosigning import cosigned_note
-from .errors import UnknownLogError
+from .errors import PeerQuarantinedError, UnknownLogError, UnknownPeerError
 from .evidence import quarantine_list
 from .sources import find_source, stop_list
 
@@ -159,7 +159,8 @@ class Witness:
                 log = (await self._list_notes.refresh(peer, name.list_name)).log(
                     name.origin
                 )
-        except PeerRefusedError:
+        except (PeerRefusedError, PeerQuarantinedError, UnknownPeerError):
+            # The last two: whoever relays the list to us is not asked any more.
             raise UnknownLogError from None
         if log is None:
             raise UnknownLogError
