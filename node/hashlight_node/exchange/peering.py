@@ -257,8 +257,9 @@ class Peering:
         Raises:
             UnknownPeerError: No such peer is pinned.
             UnknownListError: This node has no such list.
-            MalformedError: The scope is about the records of a third node.
-            TooLargeError: The peer has so many rights that no answer holds them.
+            MalformedError: The scope is about the records of a third node, or the peer
+                has as many rights as it can be told of.
+            TooLargeError: What it would be told is too long.
         """
         if scope.about not in {None, peer_name}:
             raise MalformedError("scope", "it is about records of another node")

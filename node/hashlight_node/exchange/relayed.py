@@ -177,8 +177,8 @@ class RelayedCollector:
             log = await self._database.read(lambda conn: logs.find_log(conn, origin))
             if log is not None:
                 await self._blame(log, peer, error)
-        except (PeerError, ProtocolError) as error:
-            _log.info("relay says nothing of others", peer=peer.name, cause=type(error).__name__)
+        except (PeerError, ProtocolError):
+            _log.info("relay says nothing of others now", peer=peer.name)
 
     async def _ask(self, origin: str, peer: Peer) -> bool:
         try:

@@ -61,6 +61,9 @@ _SLICE_BUNDLES: Final = 128
 """Bundles that one sync asks for again, at most: 32,768 records. The next pull, and
 with it what was withdrawn meanwhile, waits no longer than that."""
 
+_PAUSE_SECONDS: Final = 60
+"""Before a back-fill goes on that began anew because the rights had changed again."""
+
 _RETRY_BUNDLES: Final = 64
 _RETRY_SECONDS: Final = 86_400
 """Of a list that is ours whole nothing should be withheld. If something is, its owner
@@ -91,7 +94,7 @@ class Learned:
 class _Cursor:
     """Where a back-fill goes on: the bundles before it were asked for."""
 
-    version: int
+    learned: Learned
     log_id: int = 0
     bundle: int = 0
 
@@ -179,10 +182,16 @@ class Rights:
         if learned is None or latest is None:
             return
         if latest.grants_version != learned.version:
+            known = self._cursors.get((follow.peer_name, follow.list_name))
             if await self._ask_again(source, latest, learned, _SLICE_BUNDLES):
                 await self._finish(latest, learned)
-            else:
+            elif known is None or known.learned == learned:
                 self._parts.notices.announced(follow.peer_name, follow.list_name)
+            else:
+                # An owner that changes our rights all the time shall not keep us busy.
+                self._parts.notices.sync_later(
+                    follow.peer_name, follow.list_name, _PAUSE_SECONDS
+                )
         elif learned.grant.scope == WHOLE_LIST and self._is_due(latest):
             await self._ask_again(source, latest, learned, _RETRY_BUNDLES)
 
@@ -222,8 +231,8 @@ class Rights:
         """
         key = (follow.peer_name, follow.list_name)
         cursor = self._cursors.get(key)
-        if cursor is None or cursor.version != learned.version:
-            cursor = _Cursor(learned.version)
+        if cursor is None or cursor.learned != learned:
+            cursor = _Cursor(learned)
         start = cursor
         work = await self._parts.database.read(
             lambda conn: _find_work(conn, follow, start, limit)
@@ -231,7 +240,7 @@ class Rights:
         count = 0
         for log, bundles in work:
             await self._fill(source, follow, log, bundles)
-            cursor = _Cursor(learned.version, log.log_id, bundles[-1] + 1)
+            cursor = _Cursor(learned, log.log_id, bundles[-1] + 1)
             self._cursors[key] = cursor
             count += len(bundles)
         if count < limit:
@@ -333,7 +342,7 @@ def _save(conn: Connection, follow: Follow, learned: Learned) -> None:
         return
     grant = learned.grant
     peer_store.set_rights(conn, latest, scope=grant.scope, may_relay=grant.may_relay)
-    if not _find_work(conn, latest, _Cursor(learned.version), 1):
+    if not _find_work(conn, latest, _Cursor(learned), 1):
         # What comes from now on comes under these rights.
         peer_store.set_grants_version(conn, latest.follow_id, learned.version)
 

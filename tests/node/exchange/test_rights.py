@@ -181,6 +181,25 @@ async def test_a_back_fill_that_was_cut_short_goes_on(
     assert await version(following) == 3
 
 
+async def test_an_owner_that_changes_our_rights_all_the_time_keeps_nobody_busy(
+    following: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha, shield = following
+    monkeypatch.setattr(rights, "_SLICE_BUNDLES", 1)
+    publish_mixed(shield, 300)
+    shield.narrow("ncii", ADULT)
+    await sync(following)
+    await alpha.notices.syncs.take()
+    shield.narrow("ncii", NCII)
+    await sync(following)
+    assert await alpha.notices.syncs.take() == ("shield.example", "ncii")
+
+    for _ in range(3):
+        shield.narrow("ncii", ADULT)
+        await sync(following)
+        assert len(alpha.notices.syncs) == 0  # it waits for its time
+
+
 async def test_a_withdrawal_comes_before_what_is_still_to_be_filled(
     following: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
