@@ -215,7 +215,8 @@ class Mirroring:
 def _acknowledged(conn: Connection, peer: Peer, origin_hash: str) -> bytes | None:
     origin = deliveries.find_by_origin_hash(conn, origin_hash)
     log = logs.find_log(conn, origin or "")
-    if log is not None and _comes_from(conn, peer, origin):
+    comes = _comes_from(conn, peer, origin)
+    if comes and log is not None:
         if not is_active_peer(conn, peer):
             raise UnknownLogError
         return log.mirror_checkpoint
@@ -250,7 +251,7 @@ def _audience(peer: Peer, log: Log, permission: Permission | None) -> Audience:
     if log.node == peer.name:
         # What it wrote is no news to it, and it may need it back.
         return Insider()
-    if permission is None or log.state in {LogState.QUARANTINED, LogState.ABANDONED}:
+    if permission is None or log.state not in {LogState.ACTIVE, LogState.FROZEN}:
         raise UnknownLogError
     return ThirdParty(permission.scope)
 
@@ -296,11 +297,10 @@ def _is_awaited(conn: Connection, peer: Peer, origin_hash: str) -> bool:
 
 def _comes_from(conn: Connection, peer: Peer, origin: str | None) -> bool:
     """Tell whether we follow a log, and this peer gives it to us: owner or relay."""
-    if origin is None:
-        return False
-    name = parse_origin(origin)
-    owner = peer_store.find_peer(conn, name.node)
-    if owner is None:
-        return False
-    follow = peer_store.find_follow(conn, owner.peer_id, name.list_name)
-    return follow is not None and peer.name in {owner.name, follow.via}
+    name = None if origin is None else parse_origin(origin)
+    node, list_name = ("", "") if name is None else (name.node, name.list_name)
+    # Asked in any case, so that the time to a refusal does not tell what there is.
+    owner = peer_store.find_peer(conn, node)
+    owner_id = 0 if owner is None else owner.peer_id
+    follow = peer_store.find_follow(conn, owner_id, list_name)
+    return follow is not None and peer.name in {node, follow.via}
