@@ -191,6 +191,22 @@ class ExchangeSettings(_Section):
     heartbeat_seconds: int = Field(default=3600, ge=60, le=86_400)
     request_timeout_seconds: int = Field(default=30, ge=1, le=600)
     allow_private_addresses: bool = False
+    deliveries_days: int = Field(default=400, ge=1, le=36_500)
+    warn_after_hours: int = Field(default=24, ge=1, le=87_600)
+    relay_until_hours: int = Field(default=168, ge=1, le=87_600)
+    serve_until_hours: int = Field(default=720, ge=1, le=87_600)
+    withdrawal_alert_hours: int = Field(default=24, ge=1, le=87_600)
+
+    @model_validator(mode="after")
+    def _warn_before_it_is_too_late(self) -> Self:
+        hours = (self.warn_after_hours, self.relay_until_hours, self.serve_until_hours)
+        if list(hours) != sorted(hours):
+            message = (
+                "warn_after_hours, relay_until_hours and serve_until_hours must not "
+                "become smaller in this order"
+            )
+            raise ValueError(message)
+        return self
 
 
 class MatchingSettings(_Section):

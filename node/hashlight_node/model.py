@@ -82,12 +82,17 @@ class Role(StrEnum):
 
 
 class LogState(StrEnum):
-    """What may still happen to a log; a quarantined one serves what it had."""
+    """What may still happen to a log; a quarantined one serves what it had.
+
+    A copy is stale that nobody confirmed for so long that its records match no more;
+    the sync that confirms it again ends that.
+    """
 
     ACTIVE = "active"
     FROZEN = "frozen"
     ABANDONED = "abandoned"
     QUARANTINED = "quarantined"
+    STALE = "stale"
 
 
 class RecordState(StrEnum):
@@ -154,6 +159,9 @@ class Log:
         checkpoint_size: Its tree size; at most `tree_size`.
         mirror_checkpoint: `checkpoint` with our mirror cosignature (followed logs).
         error: Why a quarantined log is quarantined.
+        doubted_at: Since when the clock has been before `verified_at`, by that clock;
+            None while it is not. See `exchange.freshness`.
+        stale_at: When the log became `LogState.STALE`; None if it is not.
     """
 
     log_id: int
@@ -174,6 +182,8 @@ class Log:
     list_note_version: int
     meta: Mapping[str, object]
     error: str | None
+    doubted_at: int | None = None
+    stale_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from hashlight_protocol import is_list_name, is_node_name, parse_origin
 from hashlight_protocol.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping
+    from collections.abc import Callable, Iterable, Mapping, MutableMapping
     from types import TracebackType
 
     from prometheus_client import Metric
@@ -362,6 +362,23 @@ class Metrics:
             "Always 1; what searches for near hashes: c, or numpy, which is slower",
             "kernel",
         )
+        self._freshness = self._gauge(
+            "hashlight_copy_freshness",
+            "What a copy may still be used for, by when it was last confirmed: 0 all, "
+            "1 an operator should look, 2 it is not relayed, 3 it matches no more",
+            *("peer", "list"),
+        )
+        self._applied_lag = self._gauge(
+            "hashlight_delivery_lag_seconds",
+            "Age of the oldest entry of ours that a peer has not confirmed as applied",
+            *("peer", "list"),
+        )
+        self._unacknowledged = self._gauge(
+            "hashlight_unacknowledged_withdrawal_seconds",
+            "Age of the oldest retraction or erasure that a peer has not confirmed; "
+            "0 if there is none",
+            *("peer", "list"),
+        )
         self._quarantined = self._gauge(
             "hashlight_quarantined", "Logs and peers in quarantine", "kind"
         )
@@ -439,6 +456,35 @@ class Metrics:
     def show_kernel(self, name: str) -> None:
         """Say what searches for near hashes."""
         self._kernel.labels(name).set(1)
+
+    def show_freshness(self, steps: Mapping[tuple[str, str], int]) -> None:
+        """Set what every copy may still be used for, 0 to 3, by peer and list."""
+        # What is followed no more leaves no series behind, or it would alert for ever.
+        self._freshness.clear()
+        for labels, step in steps.items():
+            self._freshness.labels(*labels).set(step)
+
+    def show_standings(self, found: Iterable[tuple[str, str, int, int]]) -> None:
+        """Set how far everybody is behind with our lists.
+
+        Args:
+            found: Peer, list, seconds behind, and age in seconds of the oldest
+                withdrawal that it has not confirmed. Of several logs of a list the
+                worst counts.
+        """
+        behind: dict[tuple[str, str], int] = {}
+        overdue: dict[tuple[str, str], int] = {}
+        for peer, list_name, lag_seconds, age_seconds in found:
+            labels = (peer, list_name)
+            behind[labels] = max(behind.get(labels, 0), lag_seconds)
+            overdue[labels] = max(overdue.get(labels, 0), age_seconds)
+        for gauge, values in (
+            (self._applied_lag, behind),
+            (self._unacknowledged, overdue),
+        ):
+            gauge.clear()
+            for labels, seconds in values.items():
+                gauge.labels(*labels).set(seconds)
 
     def show_quarantined(self, kind: str, count: int) -> None:
         """Set how many logs or peers are in quarantine."""

@@ -67,7 +67,7 @@ def test_the_example_shows_every_condition_of_a_rule_and_the_rule_is_valid() -> 
 
 
 def test_there_are_few_settings() -> None:
-    assert len(settings_of(Settings)) <= 26
+    assert len(settings_of(Settings)) <= 31
 
 
 def test_what_is_not_said_has_a_default(write: Callable[[str], Path]) -> None:
@@ -314,3 +314,14 @@ def test_init_refuses_a_node_that_could_not_start(
 ) -> None:
     with pytest.raises(SettingsError, match=r"hashlight\.toml"):
         initial_config(name, base, local)
+
+
+def test_a_copy_is_warned_of_before_it_is_taken_out_of_use(
+    write: Callable[[str], Path],
+) -> None:
+    exchange = "[exchange]\nwarn_after_hours = 48\nrelay_until_hours = 24\n"
+    with pytest.raises(SettingsError, match="must not become smaller"):
+        load_settings(write(MINIMAL + exchange), {})
+    together = "[exchange]\nwarn_after_hours = 168\nserve_until_hours = 168\n"
+    settings = load_settings(write(MINIMAL + together), {})
+    assert settings.exchange.serve_until_hours == 168

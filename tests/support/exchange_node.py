@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from hashlight_node.exchange.applied import Applied
 from hashlight_node.exchange.copying import FollowParts
 from hashlight_node.exchange.follow import Follower
+from hashlight_node.exchange.freshness import FreshnessRules
 from hashlight_node.exchange.inspect import Inspect
 from hashlight_node.exchange.life import SignsOfLife
 from hashlight_node.exchange.list_notes import ListNotes
@@ -215,7 +216,9 @@ def _build(
             node_name=name,
             life=SignsOfLife(signer=keyring.witness, clock=clock),
         ),
-        mirroring=Mirroring(database=database, notices=notices),
+        mirroring=Mirroring(
+            database=database, notices=notices, rules=FreshnessRules(), clock=clock
+        ),
         lookup=Lookup(
             database=database,
             matcher=matcher,

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from hashlight_node.app import RunningNode, start_node
+from hashlight_node.app import RunningNode, start_node, system_clock
 from hashlight_node.config import Settings
+from hashlight_node.model import Clock
 from hashlight_node.store import logs
 from hashlight_protocol import KnownHead, encode_vkey, parse_signal
 from support.made_records import md5_of
@@ -18,14 +19,17 @@ from support.nodes import make_settings
 class RunningCompany:
     """A node that can be stopped and started again."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Clock = system_clock) -> None:
         self.settings = settings
+        self.clock = clock
         self.name = settings.node.name
         self._running: RunningNode | None = None
         self._stack = AsyncExitStack()
 
     async def start(self) -> None:
-        self._running = await self._stack.enter_async_context(start_node(self.settings))
+        self._running = await self._stack.enter_async_context(
+            start_node(self.settings, clock=self.clock)
+        )
 
     async def stop(self) -> None:
         self._running = None
@@ -62,9 +66,11 @@ class RunningCompany:
 MakeCompany = Callable[[str], Awaitable[RunningCompany]]
 
 
-async def start_company(directory: Path, name: str) -> RunningCompany:
+async def start_company(
+    directory: Path, name: str, clock: Clock = system_clock
+) -> RunningCompany:
     """Make a node's files and start it."""
-    company = RunningCompany(make_settings(directory, name))
+    company = RunningCompany(make_settings(directory, name), clock)
     await company.start()
     return company
 

@@ -15,8 +15,15 @@ branch_labels = None
 depends_on = None
 
 _KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-_NEW_TABLES = ("relay_grants", "relayed_acknowledgements", "forks", "pending_sightings")
+_NEW_TABLES = (
+    "relay_grants",
+    "past_grants",
+    "relayed_acknowledgements",
+    "forks",
+    "pending_sightings",
+)
 _NEW_COLUMNS = {
+    "logs": ("doubted_at", "stale_at"),
     "peers": ("is_dialable",),
     "grants": ("scope", "may_relay"),
     "follows": ("via", "scope", "may_relay", "grants_version"),
@@ -25,6 +32,8 @@ _NEW_COLUMNS = {
 
 def upgrade() -> None:
     """Add columns and tables; keep the deliveries that there are."""
+    op.add_column("logs", sa.Column("doubted_at", sa.BigInteger()))
+    op.add_column("logs", sa.Column("stale_at", sa.BigInteger()))
     op.add_column("peers", _number("is_dialable", "1"))
     op.add_column("grants", sa.Column("scope", sa.Text()))
     op.add_column("grants", _number("may_relay", "0"))
@@ -45,6 +54,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("status = 2"),
     )
     _create_relaying()
+    _create_past_grants()
     _create_forks()
     _create_pending_sightings()
     _write_deliveries_anew("log_id", "peer_id", "tree_size", "cosigned_at")
@@ -114,6 +124,23 @@ def _create_relaying() -> None:
         sa.PrimaryKeyConstraint(
             "log_id", "node", "tree_size", name=op.f("pk_relayed_acknowledgements")
         ),
+    )
+
+
+def _create_past_grants() -> None:
+    op.create_table(
+        "past_grants",
+        sa.Column("log_id", _KEY, nullable=False),
+        sa.Column("peer_id", _KEY, nullable=False),
+        sa.Column("tree_size", sa.BigInteger(), nullable=False),
+        sa.Column("revoked_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["log_id"], ["logs.log_id"], name=op.f("fk_past_grants_log_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["peer_id"], ["peers.peer_id"], name=op.f("fk_past_grants_peer_id")
+        ),
+        sa.PrimaryKeyConstraint("log_id", "peer_id", name=op.f("pk_past_grants")),
     )
 
 

@@ -16,6 +16,7 @@ from hashlight_node.jobs import Chore, JobParts, KeyRefresher, run_jobs
 from .foundation import lay_foundation
 from .listeners import federation_application, local_application
 from .use_cases import build_use_cases
+from .watching import build_freshness_keeper, watch_chores
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -84,6 +85,8 @@ async def start_node(
     async with AsyncExitStack() as stack:
         foundation = await lay_foundation(settings, clock, stack, behind)
         use_cases = build_use_cases(foundation)
+        # Before anybody can look anything up: time has passed while we were stopped.
+        await build_freshness_keeper(foundation).check()
         stack.push_async_callback(use_cases.pusher.close)
         refresher = KeyRefresher(clock)
         federation_app = federation_application(foundation, use_cases, refresher)
@@ -141,7 +144,10 @@ async def _run_jobs(
 
 
 def _chores(on: Foundation) -> list[Chore]:
-    chores = [Chore("prune-changes", _PRUNE_SECONDS, on.feed.prune)]
+    chores = [
+        Chore("prune-changes", _PRUNE_SECONDS, on.feed.prune),
+        *watch_chores(on),
+    ]
     seconds = on.settings.matching.snapshot_seconds
     if seconds:
         chores.append(Chore("snapshot", seconds, on.snapshots.save))

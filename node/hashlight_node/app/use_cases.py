@@ -24,6 +24,8 @@ from hashlight_node.exchange.relaying import Relaying
 from hashlight_node.exchange.serve import Serving
 from hashlight_node.exchange.witness import Witness
 
+from .watching import alert_rules, freshness_rules
+
 if TYPE_CHECKING:
     from .foundation import Foundation
 
@@ -100,7 +102,12 @@ def build_use_cases(on: Foundation) -> UseCases:
             node_name=name,
             life=SignsOfLife(signer=on.keyring.witness, clock=on.clock),
         ),
-        mirroring=Mirroring(database=on.database, notices=on.notices),
+        mirroring=Mirroring(
+            database=on.database,
+            notices=on.notices,
+            rules=freshness_rules(on.settings),
+            clock=on.clock,
+        ),
         relaying=Relaying(database=on.database, clock=on.clock, notices=on.notices),
         lookup=Lookup(
             database=on.database,
@@ -133,6 +140,11 @@ def build_use_cases(on: Foundation) -> UseCases:
             pdq_threshold=on.settings.matching.pdq_threshold,
             clock=on.clock,
         ),
-        inspect=Inspect(database=on.database, clock=on.clock, node_name=name),
+        inspect=Inspect(
+            database=on.database,
+            clock=on.clock,
+            node_name=name,
+            rules=alert_rules(on.settings),
+        ),
         previews=Previews(database=on.database, node_name=name),
     )

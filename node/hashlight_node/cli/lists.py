@@ -1,4 +1,4 @@
-"""Commands about own lists: create, show, publish, retract, erase, receipt."""
+"""Commands about own lists: create, show, publish, receipt, record."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from hashlight_node.cli.session import (
     open_session,
     reported,
 )
+from hashlight_node.cli.withdrawing import RefArgument
 from hashlight_node.local_client import path_of
 
 if TYPE_CHECKING:
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hashlight_node.local_client import Json
-
-RefArgument = Annotated[str, typer.Argument(metavar="REF", help="<origin>#<index>")]
-ReasonName = Annotated[
-    str,
-    typer.Option(help="withdrawn, false-positive, expired, superseded or compromise."),
-]
 
 list_app = typer.Typer(no_args_is_help=True, help="Own lists.")
 
@@ -168,41 +163,6 @@ def _label(text: str) -> Json:
     return {"scheme": scheme, "value": value}
 
 
-def retract(
-    ref: RefArgument,
-    reason: ReasonName,
-    config: ConfigOption = DEFAULT_CONFIG,
-    as_json: JsonOption = False,
-) -> None:
-    """Take a record back: every follower stops matching it."""
-    _withdraw("retract", ref, {"ref": ref, "reason": reason}, config, as_json=as_json)
-
-
-def erase(
-    ref: RefArgument,
-    reason: ReasonName = "withdrawn",
-    config: ConfigOption = DEFAULT_CONFIG,
-    as_json: JsonOption = False,
-) -> None:
-    """Take a record back and destroy its content everywhere."""
-    _withdraw("erase", ref, {"ref": ref, "reason": reason}, config, as_json=as_json)
-
-
-def _withdraw(verb: str, ref: str, body: Json, config: Path, *, as_json: bool) -> None:
-    with reported(as_json=as_json):
-        from hashlight_protocol import parse_origin, parse_ref
-
-        list_name = parse_origin(parse_ref(ref).origin).list_name
-        client = open_session(config).client
-        answer = client.post(path_of("lists", list_name, verb), body)
-
-        def render(out: Console) -> None:
-            done = "erased" if verb == "erase" else "retracted"
-            out.print(f"{done}, by entry {answer['ref']}", markup=False, soft_wrap=True)
-
-        emit(answer, as_json=as_json, render=render)
-
-
 def receipt(
     ref: RefArgument,
     config: ConfigOption = DEFAULT_CONFIG,
@@ -230,35 +190,9 @@ def record(
         emit(answer, as_json=as_json, render=lambda out: out.print_json(data=answer))
 
 
-def erasure(
-    ref: RefArgument,
-    config: ConfigOption = DEFAULT_CONFIG,
-    as_json: JsonOption = False,
-) -> None:
-    """Show which peers have acknowledged an erasure by signature."""
-    with reported(as_json=as_json):
-        answer = open_session(config).client.get(path_of("records", ref, "erasure"))
-
-        def render(out: Console) -> None:
-            from hashlight_node.cli.tables import print_rows
-
-            if answer["erased_by"] is None:
-                out.print("not erased", soft_wrap=True)
-                return
-            done = "by every peer" if answer["is_complete"] else "not by every peer yet"
-            out.print(f"erased at {answer['erased_at']}; acknowledged {done}")
-            rows = cast("list[Json]", answer["peers"])
-            print_rows(out, rows, "peer", "state", "tree_size", "acknowledged_at")
-
-        emit(answer, as_json=as_json, render=render)
-
-
 def register(app: typer.Typer) -> None:
     """Add these commands to the program."""
     app.add_typer(list_app, name="list")
     app.command()(publish)
-    app.command()(retract)
-    app.command()(erase)
     app.command()(receipt)
     app.command()(record)
-    app.command()(erasure)

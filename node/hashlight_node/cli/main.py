@@ -8,6 +8,7 @@ import typer
 
 from hashlight_node import __version__
 from hashlight_node.cli import (
+    deliveries,
     demonstration,
     explaining,
     exporting,
@@ -22,6 +23,7 @@ from hashlight_node.cli import (
     relays,
     scanning,
     tokens,
+    withdrawing,
 )
 
 app = typer.Typer(
@@ -53,6 +55,8 @@ for commands in (
     demonstration,
     nodes,
     lists,
+    withdrawing,
+    deliveries,
     importing,
     lookups,
     explaining,

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -140,7 +140,13 @@ def migrate(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) 
         )
 
 
-def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+def status(
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 1 if something is wrong.")
+    ] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
     """Show the lists, how far they are, and what peers have acknowledged."""
     with reported(as_json=as_json):
         answer = open_session(config).client.get("/v1/status")
@@ -151,6 +157,16 @@ def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -
             print_status(out, answer)
 
         emit(answer, as_json=as_json, render=render)
+        if check:
+            _fail_if_wrong(answer)
+
+
+def _fail_if_wrong(answer: Json) -> None:
+    alerts = cast("list[Json]", answer["alerts"])
+    count = sum(alert["severity"] == "error" for alert in alerts)
+    if count:
+        message = f"{count} of the alerts above are errors"
+        raise CommandError(message)
 
 
 def sync(

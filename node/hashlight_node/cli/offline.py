@@ -6,8 +6,9 @@ read it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -17,6 +18,7 @@ from hashlight_node.cli.session import (
     CommandError,
     ConfigOption,
     JsonOption,
+    UsageError,
     emit,
     fail,
     reported,
@@ -26,7 +28,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hashlight_node.local_client import Json
-    from hashlight_protocol import VerifierKey
+    from hashlight_protocol import Ref, VerifierKey
+
+
+_MEANINGS: Final = {
+    "hsf/v1/witness": "seen",
+    "hsf/v1/mirror": "stored and applied",
+}
+"""What a node says with a cosignature, by the name of its key behind the node's."""
 
 
 def hash_images(
@@ -63,35 +72,86 @@ def hash_images(
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(help="A .tlog-proof.")],
+    file: Annotated[
+        Path, typer.Argument(help="A .tlog-proof, or with --cosigner a signed note.")
+    ],
     vkey: Annotated[
         list[str],
         typer.Option(help="The log's verifier key, from `hashlight list show`."),
     ],
+    cosigner: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VKEY", help="Check that this key cosigned: a peer's confirmation."
+        ),
+    ] = None,
+    covers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF", help="With --cosigner: check that it is about this entry."
+        ),
+    ] = None,
     _config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a receipt offline. Exit code 0: proven; 3: not proven."""
-    from hashlight_protocol import (
-        ProtocolError,
-        open_receipt,
-        parse_vkey,
-    )
+    """Check a receipt or a confirmation offline. Exit code 0: proven; 3: not proven."""
+    from hashlight_protocol import ProtocolError, parse_vkey
 
     with reported(as_json=as_json):
         keys = [parse_vkey(text) for text in vkey]
+        question = _parse_question(cosigner, covers)
         try:
             raw = file.read_bytes()
         except OSError as error:
             message = f"{file}: {error.strerror}"
             raise CommandError(message) from error
     try:
-        verified = open_receipt(raw, keys)
+        if question is None:
+            answer = _verify_receipt(raw, keys)
+        else:
+            answer = _verify_confirmation(raw, keys, question)
     except ProtocolError as error:
         message = f"not verified: {error}{_hint(keys)}"
         fail(message, code=EXIT_UNVERIFIED, as_json=as_json, kind=error.code)
+    except _NotCoveredError as error:
+        message = f"not verified: {error}"
+        fail(message, code=EXIT_UNVERIFIED, as_json=as_json, kind="not-covered")
+    emit(answer, as_json=as_json, render=lambda out: _print_verified(out, answer))
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """Whose confirmation it must be, and of which entry, if that matters."""
+
+    cosigner: VerifierKey
+    covers: Ref | None
+
+
+class _NotCoveredError(Exception):
+    """A confirmation holds, but is about less than what was asked."""
+
+
+def _parse_question(cosigner: str | None, covers: str | None) -> _Question | None:
+    from hashlight_protocol import COSIGNATURE, parse_ref, parse_vkey
+
+    if cosigner is None:
+        if covers is not None:
+            message = "--covers needs --cosigner"
+            raise UsageError(message)
+        return None
+    key = parse_vkey(cosigner)
+    if key.key_type != COSIGNATURE:
+        message = "--cosigner is not the key of a witness or a mirror"
+        raise UsageError(message)
+    return _Question(key, None if covers is None else parse_ref(covers))
+
+
+def _verify_receipt(raw: bytes, keys: list[VerifierKey]) -> Json:
+    from hashlight_protocol import open_receipt
+
+    verified = open_receipt(raw, keys)
     checkpoint = verified.checkpoint
-    answer: Json = {
+    return {
         "verified": True,
         "ref": f"{checkpoint.origin}#{verified.receipt.leaf_index}",
         "tree_size": checkpoint.tree_size,
@@ -99,13 +159,52 @@ def verify(
         "record": _readable(verified.receipt.body),
     }
 
-    def render(out: Console) -> None:
-        out.print(f"verified: {answer['ref']}", markup=False, soft_wrap=True)
-        size, root = answer["tree_size"], answer["root_hash"]
-        out.print(f"in the tree of size {size} with root {root}", soft_wrap=True)
-        out.print_json(data=answer["record"])
 
-    emit(answer, as_json=as_json, render=render)
+def _verify_confirmation(
+    raw: bytes, keys: list[VerifierKey], question: _Question
+) -> Json:
+    """Check a checkpoint with a peer's cosignature.
+
+    Raises:
+        ProtocolError: One of the two signatures does not hold.
+        _NotCoveredError: The tree does not hold the entry.
+    """
+    from hashlight_protocol import (
+        encode_timestamp,
+        open_checkpoint,
+        unverified_origin,
+        verify_cosignature,
+    )
+
+    # Checkpoints of other logs have other keys, and keys have their log's name.
+    origin = unverified_origin(raw)
+    signed = open_checkpoint(raw, keys, origin=origin)
+    cosigned_at = verify_cosignature(raw, question.cosigner)
+    ref, head = question.covers, signed.head
+    if ref is not None and (ref.origin != origin or ref.leaf_index >= head.tree_size):
+        message = f"it is about {origin} up to entry {head.tree_size - 1}"
+        raise _NotCoveredError(message)
+    return {
+        "verified": True,
+        "origin": origin,
+        "tree_size": head.tree_size,
+        "root_hash": head.root_hash.hex(),
+        "cosigner": question.cosigner.name,
+        "means": _MEANINGS.get(question.cosigner.name.partition("/")[2], "cosigned"),
+        "cosigned_at": encode_timestamp(cosigned_at),
+    }
+
+
+def _print_verified(out: Console, answer: Json) -> None:
+    size, root = answer["tree_size"], answer["root_hash"]
+    named = answer["ref"] if "ref" in answer else answer["origin"]
+    out.print(f"verified: {named}", markup=False, soft_wrap=True)
+    out.print(f"in the tree of size {size} with root {root}", soft_wrap=True)
+    if "record" in answer:
+        out.print_json(data=answer["record"])
+    else:
+        said = f"{answer['means']} by {answer['cosigner']} at {answer['cosigned_at']}"
+        out.print(said, markup=False, soft_wrap=True)
 
 
 def _hint(keys: list[VerifierKey]) -> str:

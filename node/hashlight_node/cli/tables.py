@@ -41,6 +41,59 @@ def print_status(out: Console, status: Json) -> None:
             str(row.get("contacted_at") or "never"),
         )
     out.print(peers)
+    standings = [row for peer in _rows(status, "peers") for row in _rows(peer, "lists")]
+    standings += _rows(status, "behind_relays")
+    if standings:
+        print_standings(out, standings)
+    for alert in _rows(status, "alerts"):
+        style = "bold red" if alert["severity"] == "error" else "yellow"
+        said = f"{alert['peer']}, {alert['list']}: {alert['detail']}"
+        age = f"for {_seconds(alert['age_seconds'])}"
+        out.print(f"{said}, {age}", style=style, markup=False, soft_wrap=True)
+
+
+def print_standings(out: Console, rows: Sequence[Json]) -> None:
+    """Print where peers stand with lists of ours."""
+    table = _table("peer", "list", "seen", "applied", "lacks", "lag", "unconfirmed")
+    for row in rows:
+        seen, applied = (
+            cast("Json | None", row["delivered"]),
+            cast("Json", row["applied"]),
+        )
+        overdue = cast("Json | None", row["unacknowledged"])
+        table.add_row(
+            _via(row),
+            str(row["origin"]),
+            "" if seen is None else f"{seen['tree_size']:,}",
+            f"{applied['tree_size']:,}",
+            f"{row['lag_records']:,}",
+            _seconds(row["lag_seconds"]),
+            ""
+            if overdue is None
+            else f"{overdue['kind']} {_seconds(overdue['age_seconds'])}",
+        )
+    out.print(table)
+
+
+def peers_table(rows: Sequence[Json]) -> Table:
+    """Show who has confirmed a withdrawal, and for how long it is missing of others."""
+    table = _table("peer", "state", "tree size", "acknowledged at", "missing for")
+    for row in rows:
+        style = "" if row["state"] == "acknowledged" else "yellow"
+        why = str(row["state"])
+        if not row["is_granted"] and row["via"] is None:
+            why += ", not granted any more"
+        if row["peer_state"] == "quarantined":
+            why += ", in quarantine"
+        table.add_row(
+            _via(row),
+            why,
+            str(row["tree_size"] or ""),
+            str(row["acknowledged_at"] or ""),
+            _seconds(row["missing_seconds"]),
+            style=style,
+        )
+    return table
 
 
 def print_sync(out: Console, answer: Json) -> None:
@@ -126,6 +179,11 @@ def _overruled(match: Json) -> str:
 
 def _labels(record: Json) -> list[str]:
     return [f"{row['scheme']}:{row['value']}" for row in _rows(record, "labels")]
+
+
+def _via(row: Json) -> str:
+    name = str(row["peer"])
+    return name if row["via"] is None else f"{name} through {row['via']}"
 
 
 def _rows(answer: Json, member: str) -> list[Json]:

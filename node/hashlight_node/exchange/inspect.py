@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from hashlight_node.model import RecordState, Role
-from hashlight_node.store import deliveries, logs, records
+from hashlight_node.model import Role
+from hashlight_node.store import deliveries, delivery_history, logs, records
 from hashlight_node.store import peers as peer_store
 
+from .acknowledgements import descriptor_of
+from .alerts import DEFAULT_RULES, find_alerts
 from .disclosure import Insider
-from .errors import UnknownRecordError
+from .erasure_report import read_report
+from .errors import UnknownListError, UnknownPeerError, UnknownRecordError
+from .freshness import freshness
 from .receipts import build_receipt
+from .standing import standings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +38,13 @@ if TYPE_CHECKING:
         StoredRecord,
     )
     from hashlight_node.store.database import Connection, Database
-    from hashlight_protocol import Ref
+    from hashlight_node.store.delivery_history import Moment, SignedNote
+    from hashlight_protocol import Descriptor, Ref
+
+    from .alerts import Alert, AlertRules
+    from .erasure_report import ErasureReport
+    from .freshness import Freshness
+    from .standing import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,7 @@ class ListStatus:
             None if it never was.
         error: What an operator should know, None if all is well.
         meta: What the list note says about the list.
+        freshness: What the copy may still be used for.
     """
 
     origin: str
@@ -67,6 +80,7 @@ class ListStatus:
     lag_seconds: int | None
     error: str | None
     meta: Mapping[str, object]
+    freshness: Freshness
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +118,30 @@ class NodeStatus:
         node: This node's name.
         lists: Own and followed lists.
         peers: Pinned peers.
+        standings: Where everybody stands with each list of ours.
+        alerts: What an operator has to be told.
     """
 
     node: str
     lists: tuple[ListStatus, ...]
     peers: tuple[PeerStatus, ...]
+    standings: tuple[Standing, ...]
+    alerts: tuple[Alert, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SignedNotes:
+    """What a peer has signed about a list of ours.
+
+    Attributes:
+        origin: The list's log.
+        descriptor: The peer's, whose witness and mirror keys check the notes.
+        notes: The newest first.
+    """
+
+    origin: str
+    descriptor: Descriptor
+    notes: tuple[SignedNote, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,39 +159,6 @@ class RecordDetail:
     sightings: tuple[Mapping[str, object], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PeerErasure:
-    """Whether one peer has confirmed an erasure.
-
-    Attributes:
-        peer_name: The peer.
-        granted: Whether it may fetch the list now.
-        acknowledgement: Its first signed word that covers the ERASE; None if that is
-            still missing.
-    """
-
-    peer_name: str
-    granted: bool
-    acknowledgement: Acknowledgement | None
-
-
-@dataclass(frozen=True, slots=True)
-class ErasureReport:
-    """Who has destroyed a record, and who has not said so yet.
-
-    Attributes:
-        ref: The record.
-        erased_by: Leaf index of the ERASE; None if the record is not erased.
-        erased_at: When it was applied here, Unix seconds: missing since then.
-        peers: Every peer that holds a grant, or ever confirmed anything of this log.
-    """
-
-    ref: Ref
-    erased_by: int | None
-    erased_at: int | None
-    peers: tuple[PeerErasure, ...]
-
-
 class Inspect:
     """Answers operators out of the store; changes nothing.
 
@@ -166,22 +166,38 @@ class Inspect:
         database: The store.
         clock: Unix seconds.
         node_name: This node.
+        rules: When an operator is told of what.
     """
 
-    def __init__(self, *, database: Database, clock: Clock, node_name: str) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        node_name: str,
+        rules: AlertRules = DEFAULT_RULES,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._node_name = node_name
+        self._rules = rules
 
     async def status(self) -> NodeStatus:
         """Describe the node: its lists and its peers."""
 
         def read(conn: Connection) -> NodeStatus:
             follows = peer_store.list_follows(conn)
+            now = self._clock()
+            standing = {
+                log.origin: standings(conn, log, now=now)
+                for log in logs.list_logs(conn, Role.OWN)
+            }
             return NodeStatus(
                 self._node_name,
                 self._lists(conn, follows),
                 _peers(conn, follows),
+                tuple(chain.from_iterable(standing.values())),
+                find_alerts(logs.list_logs(conn), standing, now, self._rules),
             )
 
         return await self._database.read(read)
@@ -254,25 +270,59 @@ class Inspect:
         return await self._database.read(read)
 
     async def erasure(self, ref: Ref) -> ErasureReport:
-        """Tell which peers have confirmed that they destroyed a record of ours.
+        """Tell who has confirmed that a record of ours was taken back.
 
         Raises:
             UnknownRecordError: We publish no such record.
         """
+        now = self._clock()
+        return await self._database.read(lambda conn: read_report(conn, ref, now))
 
-        def read(conn: Connection) -> ErasureReport:
-            log = logs.find_log(conn, ref.origin)
-            record = records.read_record(conn, ref)
-            if log is None or record is None or log.role is not Role.OWN:
-                raise UnknownRecordError(ref)
-            if record.state is not RecordState.ERASED or record.withdrawn_by is None:
-                return ErasureReport(ref, None, None, ())
-            confirmed = _first_covering(conn, log, record.withdrawn_by)
-            return ErasureReport(
-                ref, record.withdrawn_by, record.withdrawn_at, confirmed
+    async def deliveries(self, list_name: str) -> tuple[Standing, ...]:
+        """Tell where everybody stands who has one of our lists.
+
+        Raises:
+            UnknownListError: We publish no such list.
+        """
+        now = self._clock()
+        return await self._database.read(
+            lambda conn: standings(conn, self._own_log(conn, list_name), now=now)
+        )
+
+    async def signed_notes(
+        self, list_name: str, peer_name: str, *, before: Moment | None, limit: int
+    ) -> SignedNotes:
+        """Give what one peer has signed about one of our lists, the newest first.
+
+        Args:
+            list_name: The list.
+            peer_name: The peer.
+            before: Where the page before ended, None for the first.
+            limit: Most notes.
+
+        Raises:
+            UnknownListError: We publish no such list.
+            UnknownPeerError: No such peer is pinned.
+        """
+
+        def read(conn: Connection) -> SignedNotes:
+            log = self._own_log(conn, list_name)
+            peer = peer_store.find_peer(conn, peer_name)
+            if peer is None:
+                raise UnknownPeerError(peer_name)
+            streak = delivery_history.Streak(log.log_id, peer.peer_id)
+            notes = delivery_history.page_history(
+                conn, streak, before=before, limit=limit
             )
+            return SignedNotes(log.origin, descriptor_of(peer), tuple(notes))
 
         return await self._database.read(read)
+
+    def _own_log(self, conn: Connection, list_name: str) -> Log:
+        log = logs.find_own_log(conn, self._node_name, list_name)
+        if log is None:
+            raise UnknownListError(list_name)
+        return log
 
     def _lists(self, conn: Connection, follows: list[Follow]) -> tuple[ListStatus, ...]:
         by_list = {(one.peer_name, one.list_name): one for one in follows}
@@ -298,6 +348,7 @@ class Inspect:
             lag_seconds=self._lag(log),
             error=error,
             meta=log.meta,
+            freshness=freshness(log, self._clock(), self._rules.freshness),
         )
 
     def _lag(self, log: Log) -> int | None:
@@ -336,24 +387,3 @@ def _newest_acknowledgements(
         for log in logs.list_logs(conn, Role.OWN)
     )
     return tuple(one for one in found if one is not None)
-
-
-def _first_covering(
-    conn: Connection, log: Log, erased_by: int
-) -> tuple[PeerErasure, ...]:
-    granted = {peer.name for peer in peer_store.granted_peers(conn, log.list_name)}
-    known = granted | {
-        one.peer_name for one in deliveries.list_deliveries(conn, log.log_id)
-    }
-    first: dict[str, Acknowledgement] = {}
-    for one in deliveries.list_acknowledgements(conn, log.log_id):
-        known.add(one.peer_name)
-        # A tree of n entries holds indexes below n.
-        earlier = first.get(one.peer_name)
-        if one.tree_size > erased_by and (
-            earlier is None or one.tree_size < earlier.tree_size
-        ):
-            first[one.peer_name] = one
-    return tuple(
-        PeerErasure(name, name in granted, first.get(name)) for name in sorted(known)
-    )

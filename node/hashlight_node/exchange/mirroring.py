@@ -32,16 +32,18 @@ from hashlight_protocol import (
 
 from .disclosure import Insider, ThirdParty
 from .errors import UnknownLogError
+from .freshness import Freshness, freshness
 from .published import read_bodies, read_entries, read_tile
 from .receipts import build_receipt
 from .serve import is_active_peer, wait_for_note
 
 if TYPE_CHECKING:
-    from hashlight_node.model import Log, Peer, Permission
+    from hashlight_node.model import Clock, Log, Peer, Permission
     from hashlight_node.store.database import Connection, Database
     from hashlight_protocol import BodyBundleId, EntryBundleId, TileId
 
     from .disclosure import Audience
+    from .freshness import FreshnessRules
     from .notices import Notices
 
 
@@ -63,11 +65,22 @@ class Mirroring:
     Args:
         database: The store.
         notices: Wakes long polls.
+        rules: How old a copy may be that is passed on.
+        clock: Unix seconds.
     """
 
-    def __init__(self, *, database: Database, notices: Notices) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        notices: Notices,
+        rules: FreshnessRules,
+        clock: Clock,
+    ) -> None:
         self._database = database
         self._notices = notices
+        self._rules = rules
+        self._clock = clock
 
     async def checkpoint(
         self, peer: Peer, origin_hash: str, *, etag: str | None, seconds: int
@@ -90,7 +103,7 @@ class Mirroring:
         def read(conn: Connection) -> bytes | None:
             if _is_awaited(conn, peer, origin_hash):
                 return None  # The first copy may be under way: worth waiting for.
-            return _acknowledged(conn, peer, origin_hash)
+            return self._acknowledged(conn, peer, origin_hash)
 
         origin = await self._database.read(
             lambda conn: deliveries.find_by_origin_hash(conn, origin_hash)
@@ -111,7 +124,7 @@ class Mirroring:
         """
 
         def read(conn: Connection) -> bytes:
-            return read_tile(conn, _copy_for(conn, peer, origin_hash).log, tile)
+            return read_tile(conn, self._copy_for(conn, peer, origin_hash).log, tile)
 
         return await self._database.read(read)
 
@@ -125,7 +138,9 @@ class Mirroring:
         """
 
         def read(conn: Connection) -> bytes:
-            return read_entries(conn, _copy_for(conn, peer, origin_hash).log, bundle)
+            return read_entries(
+                conn, self._copy_for(conn, peer, origin_hash).log, bundle
+            )
 
         return await self._database.read(read)
 
@@ -137,7 +152,7 @@ class Mirroring:
         """
 
         def read(conn: Connection) -> bytes:
-            copy = _copy_for(conn, peer, origin_hash)
+            copy = self._copy_for(conn, peer, origin_hash)
             return read_bodies(conn, copy.log, bundle, copy.audience)
 
         return await self._database.read(read)
@@ -152,7 +167,7 @@ class Mirroring:
         """
 
         def read(conn: Connection) -> bytes:
-            copy = _copy_for(conn, peer, origin_hash)
+            copy = self._copy_for(conn, peer, origin_hash)
             return build_receipt(conn, copy.log, leaf_index, copy.audience)
 
         return await self._database.read(read)
@@ -169,7 +184,7 @@ class Mirroring:
         """
 
         def read(conn: Connection) -> bytes:
-            copy = _copy_for(conn, peer, origin_hash)
+            copy = self._copy_for(conn, peer, origin_hash)
             if not isinstance(copy.audience, Insider):
                 raise UnknownLogError
             return encode_relayed(_third_parties(conn, copy.log))
@@ -185,7 +200,7 @@ class Mirroring:
         """
 
         def read(conn: Connection) -> bytes:
-            copy = _if_for(conn, peer, _find_list(conn, peer, list_hash))
+            copy = self._if_for(conn, peer, _find_list(conn, peer, list_hash))
             owner = peer_store.find_peer(conn, copy.log.node)
             if owner is None or not owner.descriptor:
                 raise UnknownLogError
@@ -204,56 +219,59 @@ class Mirroring:
 
         def read(conn: Connection) -> bytes:
             log = _find_list(conn, peer, list_hash)
-            copy = _if_for(conn, peer, log)
+            copy = self._if_for(conn, peer, log)
             if copy.log.list_note is None:
                 raise UnknownLogError
             return copy.log.list_note
 
         return await self._database.read(read)
 
+    def _acknowledged(
+        self, conn: Connection, peer: Peer, origin_hash: str
+    ) -> bytes | None:
+        origin = deliveries.find_by_origin_hash(conn, origin_hash)
+        log = logs.find_log(conn, origin or "")
+        comes = _comes_from(conn, peer, origin)
+        if comes and log is not None:
+            if not is_active_peer(conn, peer):
+                raise UnknownLogError
+            return log.mirror_checkpoint
+        return self._copy_for(conn, peer, origin_hash).log.mirror_checkpoint
 
-def _acknowledged(conn: Connection, peer: Peer, origin_hash: str) -> bytes | None:
-    origin = deliveries.find_by_origin_hash(conn, origin_hash)
-    log = logs.find_log(conn, origin or "")
-    comes = _comes_from(conn, peer, origin)
-    if comes and log is not None:
-        if not is_active_peer(conn, peer):
+    def _copy_for(self, conn: Connection, peer: Peer, origin_hash: str) -> _Copy:
+        origin = deliveries.find_by_origin_hash(conn, origin_hash)
+        copy = self._if_for(conn, peer, logs.find_log(conn, origin or ""))
+        if copy.log.mirror_checkpoint is None:
             raise UnknownLogError
-        return log.mirror_checkpoint
-    return _copy_for(conn, peer, origin_hash).log.mirror_checkpoint
+        return copy
 
+    def _if_for(self, conn: Connection, peer: Peer, log: Log | None) -> _Copy:
+        """Find out for whom a copy would be read.
 
-def _copy_for(conn: Connection, peer: Peer, origin_hash: str) -> _Copy:
-    origin = deliveries.find_by_origin_hash(conn, origin_hash)
-    copy = _if_for(conn, peer, logs.find_log(conn, origin or ""))
-    if copy.log.mirror_checkpoint is None:
-        raise UnknownLogError
-    return copy
+        Everything is asked in any case, so that the time to a refusal does not depend
+        on what there is.
+        """
+        node, list_name = ("", "") if log is None else (log.node, log.list_name)
+        permission = relaying.find_permission(
+            conn, peer.peer_id, node=node, list_name=list_name
+        )
+        is_peer = is_active_peer(conn, peer)
+        if log is None or log.role is not Role.FOLLOWED or not is_peer:
+            raise UnknownLogError
+        return _Copy(log, self._audience(peer, log, permission))
 
-
-def _if_for(conn: Connection, peer: Peer, log: Log | None) -> _Copy:
-    """Find out for whom a copy would be read.
-
-    Everything is asked in any case, so that the time to a refusal does not depend on
-    what there is.
-    """
-    node, list_name = ("", "") if log is None else (log.node, log.list_name)
-    permission = relaying.find_permission(
-        conn, peer.peer_id, node=node, list_name=list_name
-    )
-    is_peer = is_active_peer(conn, peer)
-    if log is None or log.role is not Role.FOLLOWED or not is_peer:
-        raise UnknownLogError
-    return _Copy(log, _audience(peer, log, permission))
-
-
-def _audience(peer: Peer, log: Log, permission: Permission | None) -> Audience:
-    if log.node == peer.name:
-        # What it wrote is no news to it, and it may need it back.
-        return Insider()
-    if permission is None or log.state not in {LogState.ACTIVE, LogState.FROZEN}:
-        raise UnknownLogError
-    return ThirdParty(permission.scope)
+    def _audience(
+        self, peer: Peer, log: Log, permission: Permission | None
+    ) -> Audience:
+        if log.node == peer.name:
+            # What it wrote is no news to it, and it may need it back.
+            return Insider()
+        if permission is None or log.state not in {LogState.ACTIVE, LogState.FROZEN}:
+            raise UnknownLogError
+        if freshness(log, self._clock(), self._rules) >= Freshness.NO_RELAY:
+            # Nobody knows what was withdrawn since: what we have is not passed on.
+            raise UnknownLogError
+        return ThirdParty(permission.scope)
 
 
 def _find_list(conn: Connection, peer: Peer, wanted: str) -> Log | None:

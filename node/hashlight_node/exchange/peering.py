@@ -9,7 +9,7 @@ import structlog
 
 from hashlight_node.model import FollowState, LogState, PeerState
 from hashlight_node.peers.errors import PeerMisbehavedError, blaming
-from hashlight_node.store import logs
+from hashlight_node.store import logs, past_grants
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
     ED25519,
@@ -33,6 +33,7 @@ from .errors import (
     UnknownPeerError,
 )
 from .evidence import keep_evidence
+from .freshness import state_when_taken_up
 from .serve import granted_rights
 
 if TYPE_CHECKING:
@@ -298,7 +299,8 @@ class Peering:
 
         def write(conn: Connection) -> None:
             peer = _peer(conn, peer_name)
-            peer_store.delete_grant(conn, peer.peer_id, list_name)
+            if peer_store.delete_grant(conn, peer.peer_id, list_name):
+                past_grants.remember(conn, peer.peer_id, list_name, self._clock())
 
         await self._database.write(write)
         _log.info("grant is taken back", peer=peer_name, list=list_name)
@@ -417,7 +419,7 @@ def _start_again(conn: Connection, follow: Follow) -> Follow:
     """Let a list be copied again, from where its copy stopped."""
     log = logs.find_followed_log(conn, follow.peer_name, follow.list_name)
     if log is not None:
-        logs.set_log_state(conn, log.log_id, LogState.ACTIVE, None)
+        logs.set_log_state(conn, log.log_id, state_when_taken_up(log), None)
     if follow.state is not FollowState.QUARANTINED:
         return follow
     peer_store.set_follow(

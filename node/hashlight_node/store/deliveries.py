@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from sqlalchemy import and_, exists, func, or_, select
+from sqlalchemy import and_, func, literal, or_, select
 
 from hashlight_node.model import Acknowledgement, Delivery, Evidence
 from hashlight_node.store import tables
@@ -152,35 +152,42 @@ def save_delivery(
 
 def list_deliveries(connection: Connection, log_id: int | None) -> list[Delivery]:
     """List which peer has seen which size last, of one log of ours or all."""
-    later = _deliveries.alias()
+    # From pair to pair through the key: there are few of them and many deliveries.
+    of_pair = (
+        _deliveries.c.log_id == _logs.c.log_id,
+        _deliveries.c.peer_id == _peers.c.peer_id,
+    )
+    size = (
+        select(func.max(_deliveries.c.tree_size))
+        .where(*of_pair)
+        .correlate(_logs, _peers)
+        .scalar_subquery()
+    )
     query = (
         select(
+            _logs.c.log_id,
+            _peers.c.peer_id,
             _logs.c.origin,
             _peers.c.name,
-            _deliveries.c.tree_size,
-            _deliveries.c.cosigned_at,
+            size.label("tree_size"),
         )
-        .join(_logs, _logs.c.log_id == _deliveries.c.log_id)
-        .join(_peers, _peers.c.peer_id == _deliveries.c.peer_id)
-        .where(
-            ~exists().where(
-                later.c.log_id == _deliveries.c.log_id,
-                later.c.peer_id == _deliveries.c.peer_id,
-                # Pushes overlap, so an older answer may come later.
-                or_(
-                    later.c.tree_size > _deliveries.c.tree_size,
-                    and_(
-                        later.c.tree_size == _deliveries.c.tree_size,
-                        later.c.cosigned_at > _deliveries.c.cosigned_at,
-                    ),
-                ),
-            )
-        )
+        .select_from(_logs.join(_peers, literal(1) == 1))
         .order_by(_logs.c.origin, _peers.c.name)
     )
     if log_id is not None:
-        query = query.where(_deliveries.c.log_id == log_id)
-    return [Delivery(*row) for row in connection.execute(query)]
+        query = query.where(_logs.c.log_id == log_id)
+    found: list[Delivery] = []
+    for row in connection.execute(query):
+        if row.tree_size is not None:
+            # Pushes overlap, so an older answer may come later.
+            last = select(func.max(_deliveries.c.cosigned_at)).where(
+                _deliveries.c.log_id == row.log_id,
+                _deliveries.c.peer_id == row.peer_id,
+                _deliveries.c.tree_size == row.tree_size,
+            )
+            cosigned_at = connection.execute(last).scalar_one()
+            found.append(Delivery(row.origin, row.name, row.tree_size, cosigned_at))
+    return found
 
 
 def delivered_size(connection: Connection, log_id: int, peer_id: int) -> int:
@@ -214,7 +221,7 @@ def save_acknowledgement(
 def list_acknowledgements(connection: Connection, log_id: int) -> list[Acknowledgement]:
     """List all acknowledgements of one log of ours, by peer and size."""
     query = (
-        _select_acknowledgements()
+        select_acknowledgements()
         .where(_acknowledgements.c.log_id == log_id)
         .order_by(_peers.c.name, _acknowledgements.c.tree_size)
     )
@@ -226,7 +233,7 @@ def newest_acknowledgement(
 ) -> Acknowledgement | None:
     """Look up the largest size that a peer has stored and applied of our log."""
     query = (
-        _select_acknowledgements()
+        select_acknowledgements()
         .where(
             _acknowledgements.c.log_id == log_id,
             _acknowledgements.c.peer_id == peer_id,
@@ -310,7 +317,8 @@ def find_by_origin_hash(connection: Connection, digest: str) -> str | None:
     return None
 
 
-def _select_acknowledgements() -> Select[Any]:
+def select_acknowledgements() -> Select[Any]:
+    """Select what makes an `Acknowledgement`, of all logs and peers."""
     return (
         select(
             _logs.c.origin,

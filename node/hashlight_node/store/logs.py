@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import case, literal, select, update
 
 from hashlight_node.model import Log, LogState, Role
 from hashlight_node.store import tables
@@ -152,7 +152,9 @@ def set_checkpoint(
     mirror_checkpoint: bytes | None,
     verified_at: int,
 ) -> Log:
-    """Replace the checkpoint that a log is served with.
+    """Replace the checkpoint that a log is served with, or confirm it.
+
+    A copy that is stale is so no more: its records match again, from this commit on.
 
     Args:
         connection: In a write transaction.
@@ -179,6 +181,12 @@ def set_checkpoint(
             checkpoint_size=size,
             mirror_checkpoint=mirror_checkpoint,
             verified_at=verified_at,
+            state=case(
+                (_logs.c.state == LogState.STALE.value, LogState.ACTIVE.value),
+                else_=_logs.c.state,
+            ),
+            doubted_at=None,
+            stale_at=None,
         )
     )
     if connection.execute(statement).rowcount != 1:
@@ -195,9 +203,22 @@ def set_checkpoint(
 def set_log_state(
     connection: Connection, log_id: int, state: LogState, error: str | None
 ) -> None:
-    """Set what may still happen to a log, and why if it is quarantined."""
+    """Set what may still happen to a log, and why if it is quarantined.
+
+    A log that is stale stays so in quarantine: what a peer did wrong makes nothing
+    match again. It is stale no more in any other state.
+    """
+    stays_stale = (_logs.c.state == LogState.STALE.value) & (
+        literal(state.value) == LogState.QUARANTINED.value
+    )
     statement = update(_logs).where(_logs.c.log_id == log_id)
-    connection.execute(statement.values(state=state.value, error=error))
+    connection.execute(
+        statement.values(
+            state=case((stays_stale, _logs.c.state), else_=state.value),
+            stale_at=case((stays_stale, _logs.c.stale_at), else_=None),
+            error=error,
+        )
+    )
 
 
 def set_verified_at(connection: Connection, log: Log, verified_at: int | None) -> Log:

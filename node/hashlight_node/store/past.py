@@ -265,8 +265,12 @@ def _was_live(at: int) -> ColumnElement[bool]:
         # Of a list that is followed no more, withdrawals do not arrive any more.
         or_(
             _logs.c.role == Role.OWN.value,
-            _logs.c.state != LogState.FROZEN.value,
-            _logs.c.verified_at >= at,
+            and_(
+                _logs.c.state != LogState.FROZEN.value,
+                _logs.c.state != LogState.STALE.value,
+            ),
+            # A stale one matched until it was found to be stale.
+            func.coalesce(_logs.c.stale_at - 1, _logs.c.verified_at) >= at,
         ),
     )
 

@@ -346,7 +346,7 @@ def _select_follows() -> Select[Any]:
 
 
 def peer_of_row(row: Row[Any]) -> Peer:
-    """Make a peer out of a row of its table."""
+    """Make a peer out of a whole row of its table."""
     return Peer(
         peer_id=row.peer_id,
         name=row.name,

@@ -59,9 +59,11 @@ _SELECT: Final = select(
 ).join(_values, _values.c.signal_id == _signals.c.signal_id)
 
 LISTS_THAT_COUNT: Final = or_(
-    _logs.c.role == Role.OWN.value, _logs.c.state != LogState.FROZEN.value
+    _logs.c.role == Role.OWN.value,
+    and_(_logs.c.state != LogState.FROZEN.value, _logs.c.state != LogState.STALE.value),
 )
-"""Of a list that is followed no more, withdrawals do not arrive any more."""
+"""Of a list that is followed no more, withdrawals do not arrive any more; of one whose
+copy was not confirmed for long, perhaps neither."""
 
 _COUNT: Final = select(_signals.c.signal_id, _signals.c.live_count)
 

@@ -66,6 +66,9 @@ logs: Final = Table(
     Column("list_note_version", BigInteger, nullable=False),
     Column("meta", Text, nullable=False),
     Column("error", Text),
+    # How old a copy is when the clock went back; since when its records match no more.
+    Column("doubted_at", BigInteger),
+    Column("stale_at", BigInteger),
     UniqueConstraint("node", "list_name", "epoch"),
 )
 
@@ -247,6 +250,17 @@ grants: Final = Table(
     # Whether the peer may pass on the records that say so themselves.
     Column("may_relay", SmallInteger, nullable=False, server_default="0"),
     UniqueConstraint("peer_id", "list_name"),
+)
+
+# Grants that were taken back: up to which size the peer may have got our log. It can
+# have fetched all of that although no answer of it ever reached us.
+past_grants: Final = Table(
+    "past_grants",
+    metadata,
+    Column("log_id", _Key, ForeignKey("logs.log_id"), primary_key=True),
+    Column("peer_id", _Key, ForeignKey("peers.peer_id"), primary_key=True),
+    Column("tree_size", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger, nullable=False),
 )
 
 # What peers may fetch here of lists that we copy: the owner's permission to relay, and

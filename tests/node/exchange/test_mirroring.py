@@ -35,6 +35,7 @@ from support.made_records import indicator, shared
 if TYPE_CHECKING:
     from hashlight_node.model import Peer
     from hashlight_node.store.database import Connection
+    from support.clock import ManualClock
     from support.exchange_node import ExchangeNode
     from support.peer_simulator import PeerSimulator
 
@@ -250,3 +251,17 @@ async def test_our_own_lists_are_not_served_as_copies(relay: ExchangeNode) -> No
     await relay.database.write(write)
     with pytest.raises(UnknownLogError):
         await relay.mirroring.tile(beta, origin_hash(origin), TileId(0, 0, 1))
+
+
+async def test_a_copy_that_nobody_confirmed_for_a_week_is_not_relayed(
+    relay: ExchangeNode, clock: ManualClock
+) -> None:
+    beta = await relay.peer("beta.example")
+    clock.now += 7 * 86_400
+    assert await statuses(relay, beta, 3)
+    clock.now += 1
+    assert await refuses_everything(relay, beta)
+    assert await statuses(relay, await relay.peer("shield.example"), 3)
+    await relay.follower.sync("shield.example", "ncii")
+    await let_relay(relay)
+    assert await statuses(relay, beta, 3)

@@ -8,7 +8,7 @@ import pytest
 
 from hashlight_node import model
 from hashlight_node.model import MAX_RECORDS_SHOWN, LogState
-from hashlight_node.store import history, logs, past
+from hashlight_node.store import history, logs, past, staleness
 from hashlight_protocol import Erase, Reason, Retract, Signal
 from support.clock import START
 from support.made_records import indicator, md5_of, opinion, pdq_of
@@ -134,6 +134,16 @@ def test_a_list_that_was_given_up_counts_until_it_was_last_known(
     assert _refs(conn, START) == [(ORIGIN, 1, 2)]
     assert _refs(conn, START + 5) == [(ORIGIN, 1, 2), (THEIRS, 1, 2)]
     assert _refs(conn, START + 6) == [(THEIRS, 1, 2)]
+
+
+def test_a_stale_copy_counts_until_it_was_taken_out_of_use(conn: Connection) -> None:
+    log = StoredLog(conn)
+    _sign(conn, log, present(indicator(1)), now=START)
+    staleness.mark_stale(conn, log.log, START + 9)
+    assert _refs(conn, START + 8) == [(ORIGIN, 1, 2)]
+    assert _refs(conn, START + 9) == []
+    logs.set_log_state(conn, log.log.log_id, LogState.QUARANTINED, "it lied")
+    assert _refs(conn, START + 9) == []
 
 
 def test_one_list_does_not_hide_another(conn: Connection) -> None:

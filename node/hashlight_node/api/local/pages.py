@@ -18,6 +18,7 @@ from aiohttp import web
 from hashlight_node.model import Scope
 from hashlight_node.observability import METRICS_CONTENT_TYPE, render_metrics
 from hashlight_node.store import logs
+from hashlight_protocol import parse_origin
 
 from .bearer import require_scope
 from .bodies import JSON
@@ -140,6 +141,22 @@ async def _refresh(parts: LocalParts) -> None:
                 synced_at=follow.synced_at,
                 now=parts.clock(),
             )
+    metrics.show_freshness(
+        {
+            (each.node, each.list_name): each.freshness
+            for each in status.lists
+            if each.follow_state is not None
+        }
+    )
+    metrics.show_standings(
+        (
+            standing.peer_name,
+            parse_origin(standing.origin).list_name,
+            standing.applied.lag_seconds,
+            0 if standing.overdue is None else standing.overdue.age_seconds,
+        )
+        for standing in status.standings
+    )
     for signal_type, count in parts.matcher.sizes().items():
         metrics.show_signals(signal_type, count)
     states: tuple[tuple[str, list[str]], ...] = (

@@ -32,8 +32,9 @@ from hashlight_protocol import (
 
 from .answers import JsonAnswer
 from .bodies import JSON, JsonBody, Received, Takes, read_json
-from .models.lists import Erasure, ReasonName, RefAnswer, RefsAnswer, Retraction
-from .models.records import MAX_RECORDS, RecordsBody
+from .erasures import show_erasure
+from .models.lists import Erasure, ReasonName, RefsAnswer, Retraction
+from .models.records import MAX_RECORDS, RecordsBody, WithdrawalAnswer
 from .operations import Call, operation
 from .strict_json import WHAT, parse_any
 
@@ -168,11 +169,14 @@ _WITHDRAWAL_ERRORS: Final = (
     "/v1/lists/{list}/retract",
     scope=Scope.PUBLISH,
     takes=JsonBody(Retraction, is_idempotent=True),
-    gives=JsonAnswer(RefAnswer, status=201),
+    gives=JsonAnswer(WithdrawalAnswer, status=201),
     raises=_WITHDRAWAL_ERRORS,
 )
-async def retract_record(call: Call[Retraction]) -> RefAnswer:
-    """Take a record back: every follower stops matching it."""
+async def retract_record(call: Call[Retraction]) -> WithdrawalAnswer:
+    """Take a record back: every follower stops matching it.
+
+    Who has confirmed that by signature is at `/v1/records/{ref}/erasure`, too.
+    """
     return await _withdraw(call, "retract")
 
 
@@ -181,28 +185,33 @@ async def retract_record(call: Call[Retraction]) -> RefAnswer:
     "/v1/lists/{list}/erase",
     scope=Scope.PUBLISH,
     takes=JsonBody(Erasure, is_idempotent=True),
-    gives=JsonAnswer(RefAnswer, status=201),
+    gives=JsonAnswer(WithdrawalAnswer, status=201),
     raises=_WITHDRAWAL_ERRORS,
 )
-async def erase_record(call: Call[Erasure]) -> RefAnswer:
+async def erase_record(call: Call[Erasure]) -> WithdrawalAnswer:
     """Take a record back and destroy its content everywhere.
 
-    Here it is gone when the answer comes. Which peers have done the same, and signed
-    for it, is at `/v1/records/{ref}/erasure`.
+    Here it is gone when the answer comes. It names the peers that have it, most of
+    which cannot have signed for the erasure yet; ask `/v1/records/{ref}/erasure` again.
     """
     return await _withdraw(call, "erase")
 
 
 async def _withdraw(
     call: Call[Retraction] | Call[Erasure], kind: WithdrawalKind
-) -> RefAnswer:
+) -> WithdrawalAnswer:
     ref = parse_ref(call.body.ref)
     if parse_origin(ref.origin).list_name != call.path["list"]:
         raise InvalidBodyError((Fault("/ref", "it names a record of another list"),))
     done = await call.parts.publisher.withdraw(
         ref, kind, REASONS[call.body.reason], idempotency=call.idempotency
     )
-    return {"ref": encode_ref(done)}
+    report = show_erasure(await call.parts.inspect.erasure(ref))
+    return {
+        "ref": encode_ref(done),
+        "is_complete": report["is_complete"],
+        "peers": report["peers"],
+    }
 
 
 def reason_name(reason: Reason) -> ReasonName:

@@ -23,16 +23,16 @@ from hashlight_protocol import (
 )
 
 from .answers import BytesAnswer, JsonAnswer
+from .erasures import show_erasure
 from .instants import optional_instant
 from .models.records import ErasureAnswer, RecordDetail
 from .operations import NO_BODY, Call, operation
 from .publishing import reason_name
 
 if TYPE_CHECKING:
-    from hashlight_node.exchange.inspect import PeerErasure
     from hashlight_node.model import StoredOpinion, StoredRecord
 
-    from .models.records import OpinionShown, PeerErasureShown
+    from .models.records import OpinionShown
 
 RECEIPT_TYPE: Final = "text/plain; charset=utf-8"
 
@@ -101,20 +101,13 @@ async def get_receipt(call: Call[None]) -> bytes:
     raises=(UnknownRecordError,),
 )
 async def get_erasure(call: Call[None]) -> ErasureAnswer:
-    """Tell which peers have confirmed by signature that they erased a record."""
-    report = await call.parts.inspect.erasure(call.ref)
-    erased_by = None
-    if report.erased_by is not None:
-        erased_by = encode_ref(Ref(report.ref.origin, report.erased_by))
-    peers = [_show_peer(peer) for peer in report.peers]
-    return {
-        "ref": encode_ref(report.ref),
-        "erased_by": erased_by,
-        "erased_at": optional_instant(report.erased_at),
-        "is_complete": erased_by is not None
-        and all(peer["state"] == "acknowledged" for peer in peers),
-        "peers": peers,
-    }
+    """Tell which peers have confirmed by signature that they took a record back.
+
+    For a record that was erased the proofs are about the ERASE, and those about the
+    RETRACT stand beside them if it was retracted as well. A peer that has the record
+    stays here as missing, also when its grant was revoked or it is in quarantine.
+    """
+    return show_erasure(await call.parts.inspect.erasure(call.ref))
 
 
 def _as_it_is(body: bytes) -> dict[str, Any]:
@@ -140,27 +133,6 @@ def _show_opinion(opinion: StoredOpinion) -> OpinionShown:
         "signal": opinion.signal_type,
         "stance": opinion.stance,
         "reason": opinion.reason,
-    }
-
-
-def _show_peer(peer: PeerErasure) -> PeerErasureShown:
-    acknowledged = peer.acknowledgement
-    if acknowledged is None:
-        return {
-            "peer": peer.peer_name,
-            "is_granted": peer.granted,
-            "state": "missing",
-            "tree_size": None,
-            "acknowledged_at": None,
-            "note": None,
-        }
-    return {
-        "peer": peer.peer_name,
-        "is_granted": peer.granted,
-        "state": "acknowledged",
-        "tree_size": acknowledged.tree_size,
-        "acknowledged_at": encode_timestamp(acknowledged.acknowledged_at),
-        "note": acknowledged.note.decode(),
     }
 
 

@@ -4,19 +4,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from hashlight_node.exchange.freshness import Freshness
 from hashlight_node.model import Scope
 from hashlight_protocol import encode_timestamp
 
 from .answers import JsonAnswer
+from .deliveries import show_standing
 from .grants import show_grant
 from .instants import optional_instant
 from .models.status import StatusAnswer
 from .operations import NO_BODY, Call, operation
 
 if TYPE_CHECKING:
-    from hashlight_node.exchange.inspect import ListStatus, PeerStatus
+    from collections.abc import Mapping, Sequence
 
-    from .models.status import ListStatusShown, PeerStatusShown
+    from hashlight_node.exchange.alerts import Alert
+    from hashlight_node.exchange.inspect import ListStatus, PeerStatus
+    from hashlight_node.exchange.standing import Standing
+
+    from .models.status import (
+        AlertShown,
+        FreshnessName,
+        ListStatusShown,
+        PeerStatusShown,
+    )
+
+_NAMES: Final[Mapping[Freshness, FreshnessName]] = {
+    Freshness.FRESH: "fresh",
+    Freshness.WARN: "warn",
+    Freshness.NO_RELAY: "no-relay",
+    Freshness.STALE: "stale",
+}
 
 
 @operation(
@@ -32,7 +50,11 @@ async def get_status(call: Call[None]) -> StatusAnswer:
     return {
         "node": status.node,
         "lists": [_show_list(each) for each in status.lists],
-        "peers": [_show_peer(each) for each in status.peers],
+        "peers": [_show_peer(each, status.standings) for each in status.peers],
+        "behind_relays": [
+            show_standing(one) for one in status.standings if one.via is not None
+        ],
+        "alerts": [_show_alert(one) for one in status.alerts],
         "signals": dict(call.parts.matcher.sizes()),
     }
 
@@ -50,10 +72,23 @@ def _show_list(status: ListStatus) -> ListStatusShown:
         "follow_state": status.follow_state,
         "lag_seconds": status.lag_seconds,
         "error": status.error,
+        "freshness": _NAMES[status.freshness],
     }
 
 
-def _show_peer(status: PeerStatus) -> PeerStatusShown:
+def _show_alert(alert: Alert) -> AlertShown:
+    return {
+        "severity": alert.severity,
+        "code": alert.code,
+        "peer": alert.peer_name,
+        "list": alert.list_name,
+        "origin": alert.origin,
+        "age_seconds": alert.age_seconds,
+        "detail": alert.detail,
+    }
+
+
+def _show_peer(status: PeerStatus, standings: Sequence[Standing]) -> PeerStatusShown:
     return {
         "name": status.name,
         "base": status.base,
@@ -78,6 +113,11 @@ def _show_peer(status: PeerStatus) -> PeerStatusShown:
             for acknowledged in status.acknowledgements
         ],
         "evidence": status.evidence,
+        "lists": [
+            show_standing(one)
+            for one in standings
+            if one.via is None and one.peer_name == status.name
+        ],
     }
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from hashlight_node.model import OpinionFold, RecordState
+from hashlight_node.model import OpinionFold, PeerState, RecordState
 
 from .wire import RefText, Timestamp, Token
 
@@ -153,29 +153,63 @@ class RecordDetail(TypedDict):
     opinions: Opinions
 
 
-class PeerErasureShown(TypedDict):
-    """Whether one peer has acknowledged an erasure."""
+class ProofShown(TypedDict):
+    """Whether somebody has confirmed one withdrawal."""
 
-    peer: str
-    is_granted: Annotated[bool, Field(description="Whether it may fetch the list now.")]
     state: Literal["acknowledged", "missing"]
     tree_size: Annotated[
         int | None, Field(description="Size of the log that it acknowledged.")
     ]
     acknowledged_at: Timestamp | None
+    missing_seconds: Annotated[
+        int | None, Field(description="Since the withdrawal was signed, while missing.")
+    ]
     note: Annotated[
         str | None,
-        Field(description="Our checkpoint with the peer's mirror cosignature."),
+        Field(
+            description="Our checkpoint with the peer's mirror cosignature, for "
+            "`hashlight verify NOTE --vkey LOG --cosigner PEER`."
+        ),
+    ]
+    cosigner: Annotated[
+        str, Field(description="The peer's mirror key, as far as it is known now.")
+    ]
+
+
+class PeerErasureShown(ProofShown):
+    """What a peer confirmed about the ERASE; about the RETRACT if that is all."""
+
+    peer: Annotated[str, Field(description="The peer, or a node behind a relay.")]
+    via: Annotated[
+        str | None, Field(description="The peer that relays to it; null if none does.")
+    ]
+    is_granted: Annotated[bool, Field(description="Whether it may fetch the list now.")]
+    peer_state: PeerState
+    retraction: Annotated[
+        ProofShown | None,
+        Field(description="About the RETRACT; null if there is none."),
     ]
 
 
 class ErasureAnswer(TypedDict):
-    """Which peers have acknowledged by signature that a record is erased."""
+    """Which peers have confirmed by signature that a record was taken back."""
 
     ref: RefText
     erased_by: Annotated[RefText | None, Field(description="The ERASE entry.")]
     erased_at: Timestamp | None
+    retracted_by: Annotated[RefText | None, Field(description="The RETRACT entry.")]
+    retracted_at: Timestamp | None
     is_complete: Annotated[
-        bool, Field(description="Whether every one of these peers acknowledged it.")
+        bool, Field(description="Whether every one of these peers confirmed it.")
+    ]
+    peers: list[PeerErasureShown]
+
+
+class WithdrawalAnswer(TypedDict):
+    """Reference of the RETRACT or ERASE entry, and who has confirmed it by now."""
+
+    ref: RefText
+    is_complete: Annotated[
+        bool, Field(description="Whether every one of these peers confirmed it.")
     ]
     peers: list[PeerErasureShown]

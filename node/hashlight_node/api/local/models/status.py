@@ -1,14 +1,18 @@
 """The node at a glance."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from hashlight_node.exchange.alerts import AlertCode, Severity
 from hashlight_node.model import FollowState, LogState, PeerState, Role
 
+from .deliveries import StandingShown
 from .peering import PeerGrant
 from .wire import Count, HexHash, Timestamp
+
+FreshnessName = Literal["fresh", "warn", "no-relay", "stale"]
 
 
 class ListStatusShown(TypedDict):
@@ -28,6 +32,22 @@ class ListStatusShown(TypedDict):
         Field(description="Since the copy was last known to be complete."),
     ]
     error: str | None
+    freshness: Annotated[
+        FreshnessName,
+        Field(description="What the copy may still be used for; `fresh` for our own."),
+    ]
+
+
+class AlertShown(TypedDict):
+    """Something that an operator has to be told."""
+
+    severity: Severity
+    code: AlertCode
+    peer: str
+    list: str
+    origin: str
+    age_seconds: Count
+    detail: str
 
 
 class DeliveryShown(TypedDict):
@@ -60,6 +80,9 @@ class PeerStatusShown(TypedDict):
     deliveries: list[DeliveryShown]
     acknowledgements: list[AcknowledgementShown]
     evidence: Annotated[int, Field(description="Pieces of evidence against it.")]
+    lists: Annotated[
+        list[StandingShown], Field(description="Where it stands with our lists.")
+    ]
 
 
 class StatusAnswer(TypedDict):
@@ -68,6 +91,10 @@ class StatusAnswer(TypedDict):
     node: str
     lists: list[ListStatusShown]
     peers: list[PeerStatusShown]
+    behind_relays: Annotated[
+        list[StandingShown], Field(description="Nodes that get our lists from peers.")
+    ]
+    alerts: list[AlertShown]
     signals: Annotated[
         dict[str, int], Field(description="Signals that match today, by type.")
     ]
