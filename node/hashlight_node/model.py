@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from hashlight_protocol import WHOLE_LIST
+
 if TYPE_CHECKING:
-    from hashlight_protocol import BodyStatus, Reason, Ref, Signal
+    from hashlight_protocol import BodyStatus, GrantScope, Reason, Ref, Signal
 
 
 Clock = Callable[[], int]
@@ -219,16 +221,31 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One peer's right to fetch one of our lists, whole."""
+    """One peer's right to fetch one of our lists.
+
+    Attributes:
+        scope: Which of its records.
+        may_relay: Whether the peer may pass on the records that say so themselves.
+    """
 
     peer_name: str
     list_name: str
     granted_at: int
+    scope: GrantScope = WHOLE_LIST
+    may_relay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Follow:
-    """Our wish to copy one list of one peer."""
+    """Our wish to copy one list of one peer.
+
+    Attributes:
+        via: Name of the peer that relays it; None if its owner is asked.
+        scope: Which of its records the peer lets us have, as it said last.
+        may_relay: Whether we may pass on the records that say so themselves.
+        grants_version: The version of our rights up to which bodies that were withheld
+            have been asked for again; 0 before the first.
+    """
 
     follow_id: int
     peer_id: int
@@ -238,6 +255,10 @@ class Follow:
     followed_at: int
     synced_at: int | None
     error: str | None
+    via: str | None = None
+    scope: GrantScope = WHOLE_LIST
+    may_relay: bool = False
+    grants_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,3 +409,54 @@ class AllowedSignal:
     max_distance: int
     note: str
     created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RelayGrant:
+    """One peer's right to fetch our copy of another node's list.
+
+    Attributes:
+        peer_name: Who may fetch it.
+        node: Whose list it is.
+        list_name: Its name.
+        granted_at: Since when.
+    """
+
+    peer_name: str
+    node: str
+    list_name: str
+    granted_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """The owner of a list lets us relay it.
+
+    Attributes:
+        scope: What it lets us see ourselves.
+    """
+
+    scope: GrantScope
+
+
+@dataclass(frozen=True, slots=True)
+class RelayedAcknowledgement:
+    """What a node that has a log of ours from a relay signed about it, newest first.
+
+    Attributes:
+        node: Its name.
+        via: The peer through which we know of it.
+        tree_size: Up to where it has stored and applied the log; 0 if it never said.
+        acknowledged_at: When it signed that; None if it never did.
+        note: Our checkpoint with its mirror cosignature; empty if there is none.
+        identity_vkey: The identity key that it has according to the relay.
+        descriptor: What that key signed, and what names its mirror key.
+    """
+
+    node: str
+    via: str
+    tree_size: int
+    acknowledged_at: int | None
+    note: bytes
+    identity_vkey: str
+    descriptor: bytes

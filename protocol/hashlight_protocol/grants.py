@@ -131,13 +131,15 @@ class ListGrant:
         list_id: Id of the list.
         granted_at: Since when, Unix seconds.
         scope: Which of its records.
+        may_relay: Whether the peer may pass on the records that say so themselves.
 
-    Source: SPEC.md#grants.
+    Source: SPEC.md#grants and SPEC.md#relays.
     """
 
     list_id: str
     granted_at: int
     scope: GrantScope
+    may_relay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +303,11 @@ def encode_grants(grants: Grants) -> bytes:
             "granted": encode_timestamp(grant.granted_at),
         }
         scope = encode_scope(grant.scope)
-        rows.append(row if scope is None else {**row, "scope": scope})
+        if scope is not None:
+            row["scope"] = scope
+        if grant.may_relay:
+            row["relay"] = True
+        rows.append(row)
     raw = encode_json({"version": grants.version, "grants": rows})
     if parse_grants(raw, node=names[0].node if names else "") != grants:
         raise MalformedError(_GRANTS, "they would be read as something else")
@@ -339,4 +345,6 @@ def _parse_grant(document: JsonObject, node: str) -> ListGrant:
     if "scope" in document.members:
         scope = parse_scope(document.members["scope"])
     granted_at = parse_timestamp(document.string("granted"))
-    return ListGrant(identifier, granted_at, scope)
+    # Anything else than true, as missing, is no permission.
+    may_relay = document.members.get("relay") is True
+    return ListGrant(identifier, granted_at, scope, may_relay)

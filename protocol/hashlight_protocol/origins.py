@@ -164,6 +164,8 @@ def encode_ref(ref: Ref) -> str:
 def origin_hash(origin: str) -> str:
     """Name a log in a URL path: the SHA-256 of its origin, 64 hexadecimal digits.
 
-    Source: C2SP tlog-mirror; SPEC.md#witnessing.
+    A list is named likewise, by the SHA-256 of its id.
+
+    Source: C2SP tlog-mirror; SPEC.md#witnessing and SPEC.md#relays.
     """
     return hashlib.sha256(origin.encode()).hexdigest()

@@ -404,3 +404,13 @@ def test_the_vectors_hold(case: Case) -> None:
         for grant in grants.grants
     }
     assert shown == case["shows"]
+    relayed = [one.list_id for one in grants.grants if one.may_relay]
+    assert relayed == case.get("relays", [])
+
+
+def test_permission_to_relay_is_written_and_read() -> None:
+    grants = Grants(4, tuple(replace(one, may_relay=True) for one in GRANTS.grants))
+    raw = encode_grants(grants)
+    assert parse_grants(raw, node=NODE) == grants
+    assert b'"relay":true' in raw
+    assert b"relay" not in RAW

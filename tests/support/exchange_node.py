@@ -15,10 +15,13 @@ from hashlight_node.exchange.copying import FollowParts
 from hashlight_node.exchange.epochs import Epochs
 from hashlight_node.exchange.feedback import Feedback
 from hashlight_node.exchange.follow import Follower
+from hashlight_node.exchange.freshness import FreshnessRules
 from hashlight_node.exchange.inspect import Inspect
+from hashlight_node.exchange.life import SignsOfLife
 from hashlight_node.exchange.list_notes import ListNotes
 from hashlight_node.exchange.live import LiveView
 from hashlight_node.exchange.lookup import Lookup
+from hashlight_node.exchange.mirroring import Mirroring
 from hashlight_node.exchange.notices import Notices
 from hashlight_node.exchange.peering import Peering
 from hashlight_node.exchange.publish import Publisher
@@ -78,6 +81,7 @@ class ExchangeNode:
     note_receiver: NoteReceiver
     peering: Peering
     serving: Serving
+    mirroring: Mirroring
     lookup: Lookup
     inspect: Inspect
     feedback: Feedback
@@ -243,7 +247,15 @@ def _build(
             node_name=name,
             notices=notices,
         ),
-        serving=Serving(database=database, notices=notices, node_name=name),
+        serving=Serving(
+            database=database,
+            notices=notices,
+            node_name=name,
+            life=SignsOfLife(signer=keyring.witness, clock=clock),
+        ),
+        mirroring=Mirroring(
+            database=database, notices=notices, rules=FreshnessRules(), clock=clock
+        ),
         lookup=Lookup(
             database=database,
             matcher=matcher,

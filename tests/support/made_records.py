@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 from hashlight_protocol import (
     Indicator,
@@ -12,6 +13,7 @@ from hashlight_protocol import (
     Review,
     SignalClaim,
     encode_record,
+    parse_record,
     parse_signal,
 )
 
@@ -48,9 +50,37 @@ def indicator(
     )
 
 
+def labelled(number: int, *labels: str, types: tuple[str, ...] = ("md5",)) -> bytes:
+    """Make the body of a record with labels of one's own, each `scheme:value`."""
+    values = {"md5": md5_of(number), "pdq": pdq_of(number)}
+    return encode_record(
+        Indicator(
+            signals=tuple(
+                SignalClaim(
+                    parse_signal(name, values[name]),
+                    quality=100 if name == "pdq" else None,
+                )
+                for name in types
+            ),
+            kind="image",
+            source="hotline",
+            created_at=START,
+            labels=tuple(Label(*label.split(":", 1)) for label in labels),
+            review=Review("human"),
+        )
+    )
+
+
 def indicators(count: int, *, first: int = 0) -> list[bytes]:
     return [indicator(number) for number in range(first, first + count)]
 
 
 def opinion(about: Ref, stance: str = "dispute") -> bytes:
     return encode_record(Opinion(ref=about, stance=stance))
+
+
+def shared(number: int) -> bytes:
+    """Make the body of a record that says itself that it may be passed on."""
+    record = parse_record(indicator(number))
+    assert isinstance(record, Indicator)
+    return encode_record(replace(record, share="peers"))

@@ -1,6 +1,7 @@
 """A peer over real HTTP that does what it should, until a test tells it to lie.
 
-It answers out of logs in memory and checks no grant. `tamper` changes answers of one
+It answers out of logs in memory and grants everybody every list, whole unless `narrow`
+was called. `tamper` changes answers of one
 kind on their way out, `play` takes a kind over, `honest` ends all tricks.
 """
 
@@ -20,27 +21,36 @@ from hashlight_node.api.server import port_of, start_server
 from hashlight_protocol import (
     COSIGNATURE,
     ED25519,
+    WHOLE_LIST,
     BodyBundleId,
     Checkpoint,
     Descriptor,
     Ed25519Signer,
     EntryBundleId,
+    Grants,
+    GrantScope,
     HttpKey,
     KnownHead,
+    ListGrant,
     ListNote,
     LogInfo,
     LogState,
     TileId,
     append_signatures,
     cosign,
+    encode_body_bundle,
+    encode_grants,
     encode_vkey,
     list_id,
     origin_hash,
     parse_add_checkpoint,
+    parse_body_bundle,
+    parse_origin,
     parse_tile_path,
     sign_descriptor,
     sign_list_note,
     unverified_origin,
+    withhold,
 )
 
 from .log_simulator import LogSimulator
@@ -90,6 +100,8 @@ class PeerSimulator:
         self.mirror = self._cosigner("mirror")
         self.logs: dict[str, LogSimulator] = {}
         self.list_versions: dict[str, int] = {}
+        self.grants_version = 1
+        self.scopes: dict[str, GrantScope] = {}
         self.abandoned: dict[str, KnownHead] = {}
         self.ended: dict[str, list[tuple[LogSimulator, LogState, KnownHead | None]]] = (
             defaultdict(list)
@@ -135,6 +147,18 @@ class PeerSimulator:
         self.logs[name] = new
         self.list_versions[name] += 1
         return new
+
+    def narrow(self, name: str, scope: GrantScope) -> None:
+        """Grant a list to everybody as far as this scope goes."""
+        self.scopes[name] = scope
+        self.grants_version += 1
+
+    def grants(self) -> bytes:
+        rows = (
+            ListGrant(log.list_id, self.clock(), self.scopes.get(name, WHOLE_LIST))
+            for name, log in self.logs.items()
+        )
+        return encode_grants(Grants(self.grants_version, tuple(rows)))
 
     def tamper(self, kind: str, trick: Callable[[Answer], Answer]) -> None:
         """Change every answer of a kind."""
@@ -235,6 +259,8 @@ class PeerSimulator:
     def _answer(self, path: str, body: bytes) -> Answer:
         if path == "/.well-known/hsf":
             return Answer("descriptor", self.descriptor())
+        if path == "/hsf/v1/grants":
+            return Answer("grants", self.grants())
         if path == _ADD:
             return self._cosign(body)
         if mirrored := _MIRROR.fullmatch(path):
@@ -272,6 +298,9 @@ class PeerSimulator:
             case EntryBundleId(index, width):
                 return Answer("entries", log.entry_bundle(index, width))
             case BodyBundleId(index, width):
-                raw = log.body_bundle(index, width)
+                bodies = parse_body_bundle(log.body_bundle(index, width), width)
+                name = parse_origin(log.origin).list_name
+                scope = self.scopes.get(name, WHOLE_LIST)
+                raw = encode_body_bundle(withhold(bodies, scope))
                 coded = zstandard.ZstdCompressor().compress(raw)
                 return Answer("bodies", coded, headers={"Content-Encoding": "zstd"})

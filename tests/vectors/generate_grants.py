@@ -88,6 +88,18 @@ def grants() -> Iterator[Case]:
             shows={f"{NODE}/hsf/v1/log/a": shown},
         )
     yield good("none", node=NODE, grants=grants_text(), records=[], shows={})
+    a, b, c = (f"{NODE}/hsf/v1/log/{name}" for name in "abc")
+    rows = json.loads(grants_text(None, None, None))
+    for row, relay in zip(rows["grants"], (True, False, "true"), strict=True):
+        row["relay"] = relay
+    yield good(
+        "permission to relay, and what is none",
+        node=NODE,
+        grants=json.dumps(rows),
+        records=[],
+        shows={a: [], b: [], c: []},
+        relays=[a],
+    )
     text = grants_text(None)
     for name, broken in (
         ("a scope without criteria", grants_text({})),

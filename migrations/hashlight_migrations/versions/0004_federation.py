@@ -109,6 +109,7 @@ def _create_relaying() -> None:
         sa.Column("node", sa.Text(), nullable=False),
         sa.Column("list_name", sa.Text(), nullable=False),
         sa.Column("granted_at", sa.BigInteger(), nullable=False),
+        sa.Column("ended_at", sa.BigInteger()),
         sa.ForeignKeyConstraint(
             ["peer_id"], ["peers.peer_id"], name=op.f("fk_relay_grants_peer_id")
         ),

@@ -42,7 +42,7 @@ def federation_application(
             "concurrent_requests": CONCURRENT_REQUESTS,
             "long_poll_seconds": LONG_POLL_SECONDS,
         },
-        features=("upload",),
+        features=("relay", "upload"),
     )
     on.descriptor.describe(descriptor)
     app = build_federation(
@@ -53,6 +53,7 @@ def federation_application(
             descriptor=on.descriptor.read,
             receiver=use_cases.receiver,
             note_receiver=use_cases.note_receiver,
+            mirroring=use_cases.mirroring,
         ),
         authenticator=Authenticator(
             on.database,
@@ -96,6 +97,8 @@ def local_application(
         clusters=use_cases.clusters,
         explain=use_cases.explain,
         rotation=use_cases.rotation,
+        previews=use_cases.previews,
+        relaying=use_cases.relaying,
         metrics=on.metrics,
         clock=on.clock,
         limits=LocalLimits(

@@ -14,21 +14,25 @@ from hashlight_node.exchange.explain import Explain
 from hashlight_node.exchange.feedback import Feedback
 from hashlight_node.exchange.follow import Follower
 from hashlight_node.exchange.inspect import Inspect
+from hashlight_node.exchange.life import SignsOfLife
 from hashlight_node.exchange.list_notes import ListNotes
 from hashlight_node.exchange.live import LiveView
 from hashlight_node.exchange.lookup import Lookup
+from hashlight_node.exchange.mirroring import Mirroring
 from hashlight_node.exchange.peering import Peering
 from hashlight_node.exchange.policies import Policies
+from hashlight_node.exchange.previewing import Previews
 from hashlight_node.exchange.publish import Publisher
 from hashlight_node.exchange.push import Pusher
 from hashlight_node.exchange.receiving import Receiver
 from hashlight_node.exchange.receiving_notes import NoteReceiver
+from hashlight_node.exchange.relaying import Relaying
 from hashlight_node.exchange.rotation import KeyRotation, RotationParts
 from hashlight_node.exchange.serve import Serving
 from hashlight_node.exchange.uploading import Uploader, UploadTo
 from hashlight_node.exchange.witness import Witness
 
-from .watching import alert_rules
+from .watching import alert_rules, freshness_rules
 
 if TYPE_CHECKING:
     from hashlight_node.exchange.copying import Tally
@@ -53,12 +57,15 @@ class UseCases:
     note_receiver: NoteReceiver
     peering: Peering
     serving: Serving
+    mirroring: Mirroring
+    relaying: Relaying
     lookup: Lookup
     policies: Policies
     clusters: Clusters
     explain: Explain
     inspect: Inspect
     rotation: KeyRotation
+    previews: Previews
 
 
 def build_use_cases(on: Foundation) -> UseCases:
@@ -138,7 +145,19 @@ def build_use_cases(on: Foundation) -> UseCases:
             node_name=name,
             notices=on.notices,
         ),
-        serving=Serving(database=on.database, notices=on.notices, node_name=name),
+        serving=Serving(
+            database=on.database,
+            notices=on.notices,
+            node_name=name,
+            life=SignsOfLife(signer=on.keyring.witness, clock=on.clock),
+        ),
+        mirroring=Mirroring(
+            database=on.database,
+            notices=on.notices,
+            rules=freshness_rules(on.settings),
+            clock=on.clock,
+        ),
+        relaying=Relaying(database=on.database, clock=on.clock, notices=on.notices),
         lookup=Lookup(
             database=on.database,
             matcher=on.matcher,
@@ -188,6 +207,7 @@ def build_use_cases(on: Foundation) -> UseCases:
                 on_advanced=on.notices.advanced,
             ),
         ),
+        previews=Previews(database=on.database, node_name=name),
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -12,6 +13,7 @@ from hashlight_node.cli.session import (
     CommandError,
     ConfigOption,
     JsonOption,
+    UsageError,
     emit,
     open_session,
     reported,
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 PeerArgument = Annotated[str, typer.Argument(metavar="PEER", help="The peer's name.")]
 ListArgument = Annotated[str, typer.Argument(metavar="LIST")]
+
+_EXAMPLES: Final = 20
 
 peer_app = typer.Typer(no_args_is_help=True, help="Pinned nodes.")
 
@@ -131,15 +135,69 @@ def _print_peers(answer: Json, rows: list[Json], *, as_json: bool) -> None:
 def grant(
     peer: PeerArgument,
     list_name: ListArgument,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN", help="Only records with SCHEME:VALUE or SCHEME:*."
+        ),
+    ] = None,
+    signal: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TYPE", help="Only records with no other signal types."),
+    ] = None,
+    about_them: Annotated[
+        bool, typer.Option(help="Only opinions and sightings about its own records.")
+    ] = False,
+    relay: Annotated[
+        bool, typer.Option(help="It may pass on records that say `share: peers`.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what it would see; change nothing.")
+    ] = False,
+    why: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF", help="Show whether it sees this record; change nothing."
+        ),
+    ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a peer fetch one of our lists."""
+    """Let a peer fetch one of our lists, or change how much of it."""
     with reported(as_json=as_json):
+        from hashlight_node.cli import granting
+
+        scope = granting.scope_of(label, signal, peer if about_them else None)
         client = open_session(config).client
-        answer = client.post("/v1/grants", {"peer": peer, "list": list_name})
-        said = f"{peer} may now fetch {list_name}"
-        emit(answer, as_json=as_json, render=lambda out: out.print(said))
+        if why is not None:
+            answer = client.post(
+                "/v1/grants/explain", _question(peer, list_name, why, scope)
+            )
+            verdict = partial(granting.print_verdict, answer=answer)
+            emit(answer, as_json=as_json, render=verdict)
+            return
+        body: Json = {"peer": peer, "list": list_name, "scope": scope, "relay": relay}
+        if dry_run:
+            answer = granting.preview(client, body, examples=_EXAMPLES)
+            shown = partial(granting.print_preview, answer=answer)
+            emit(answer, as_json=as_json, render=shown)
+            return
+        answer, kept = granting.give(client, body)
+        given = partial(granting.print_grant, grant=answer, kept=kept)
+        emit({**answer, "no_longer_shown": kept}, as_json=as_json, render=given)
+
+
+def _question(peer: str, list_name: str, ref: str, scope: Json | None) -> Json:
+    from hashlight_protocol import ProtocolError, parse_origin, parse_ref
+
+    try:
+        named = parse_origin(parse_ref(ref).origin).list_name
+    except ProtocolError as error:
+        raise UsageError(str(error)) from error
+    if named != list_name:
+        message = f"{ref} is no record of {list_name}"
+        raise UsageError(message)
+    return {"peer": peer, "ref": ref, "scope": scope}
 
 
 def revoke(
@@ -151,7 +209,10 @@ def revoke(
     """Take a grant back: the peer can fetch nothing more of the list."""
     with reported(as_json=as_json):
         open_session(config).client.delete(path_of("grants", peer, list_name))
-        said = f"{peer} may no longer fetch {list_name}"
+        said = (
+            f"{peer} may no longer fetch {list_name}; it keeps what it has, "
+            "and hears of no further withdrawal"
+        )
         answer: Json = {"peer": peer, "list": list_name}
         emit(answer, as_json=as_json, render=lambda out: out.print(said))
 
@@ -159,16 +220,22 @@ def revoke(
 def follow(
     peer: PeerArgument,
     list_name: ListArgument,
+    via: Annotated[
+        str | None,
+        typer.Option(metavar="RELAY", help="Get it from this peer, which relays it."),
+    ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy a peer's list from now on."""
+    """Copy a peer's list from now on, from itself or from a relay."""
     with reported(as_json=as_json):
         client = open_session(config).client
-        answer = client.post("/v1/follows", {"peer": peer, "list": list_name})
+        body: Json = {"peer": peer, "list": list_name, "via": via}
+        answer = client.post("/v1/follows", body)
 
         def render(out: Console) -> None:
-            out.print(f"following {list_name} of {peer}: {answer['state']}")
+            source = "" if via is None else f" via {via}"
+            out.print(f"following {list_name} of {peer}{source}: {answer['state']}")
 
         emit(answer, as_json=as_json, render=render)
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from hashlight_node.model import Acknowledgement, PeerState
+from hashlight_node.model import Acknowledgement, PeerState, Role
 from hashlight_node.peers.errors import (
     PeerMisbehavedError,
     PeerRefusedError,
     PeerUnavailableError,
     blaming,
 )
-from hashlight_node.store import deliveries, logs
+from hashlight_node.store import deliveries, logs, relaying
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
     MalformedError,
@@ -30,6 +30,7 @@ from hashlight_protocol import (
     frontier_from_tiles,
     open_checkpoint,
     open_descriptor,
+    open_list_note,
     parse_vkey,
     verify_cosignature,
 )
@@ -95,9 +96,18 @@ def read_cosigned_at(note: bytes, key: VerifierKey, *, now: int) -> int:
         MalformedError: Its time cannot be true.
     """
     cosigned_at = verify_cosignature(note, key)
+    check_time(cosigned_at, now=now)
+    return cosigned_at
+
+
+def check_time(cosigned_at: int, *, now: int) -> None:
+    """Refuse a cosignature's time that cannot be true.
+
+    Raises:
+        MalformedError: It is one.
+    """
     if not _EARLIEST <= cosigned_at <= now + _AHEAD_SECONDS:
         raise MalformedError("cosignature", "its time cannot be true")
-    return cosigned_at
 
 
 class Collector:
@@ -203,10 +213,12 @@ class Collector:
         if log is None:
             raise UnknownListError(origin)
         with blaming(peer.name, f"mirror checkpoint of {origin}", raw):
-            # Retired ones too: the peer may have been away since.
-            keys = self._keyring.log_keys(origin)
+            keys = _keys(conn, log, self._keyring)
             signed = open_checkpoint(raw, keys, origin=origin)
             size = signed.head.tree_size
+            if log.role is Role.FOLLOWED and size > log.checkpoint_size:
+                # It has the log from somebody else, too, and is ahead of us.
+                raise PeerUnavailableError(peer.name, "it has more than we have")
             if size > log.checkpoint_size:
                 # We signed this and do not have it: our store is an old one.
                 raise RollbackError(origin, size, log.checkpoint_size)
@@ -264,14 +276,33 @@ class Collector:
 
 
 def is_recipient(conn: Connection, log: Log, peer: Peer) -> bool:
-    """Tell whether a peer is to hear of one of our logs, as of this transaction."""
+    """Tell whether a peer is to hear of a log from us, as of this transaction.
+
+    Of one of ours if it has a grant, of a copy if we relay that to it.
+    """
     latest = peer_store.find_peer(conn, peer.name)
-    return (
-        latest is not None
-        and latest.state is PeerState.ACTIVE
-        and latest.is_dialable
-        and peer_store.has_grant(conn, latest.peer_id, log.list_name)
-    )
+    if latest is None or latest.state is not PeerState.ACTIVE or not latest.is_dialable:
+        return False
+    match log.role:
+        case Role.OWN:
+            return peer_store.has_grant(conn, latest.peer_id, log.list_name)
+        case Role.FOLLOWED:
+            permission = relaying.find_permission(
+                conn, latest.peer_id, node=log.node, list_name=log.list_name
+            )
+            return permission is not None
+
+
+def _keys(conn: Connection, log: Log, keyring: Keyring) -> tuple[VerifierKey, ...]:
+    """Give the keys of a log: our own, or what its owner's list note says."""
+    if log.role is Role.OWN:
+        # Retired ones too: the peer may have been away since.
+        return tuple(keyring.log_keys(log.origin))
+    owner = peer_store.find_peer(conn, log.node)
+    if owner is None or log.list_note is None:
+        return ()
+    note = open_list_note(log.list_note, parse_vkey(owner.identity_vkey))
+    return next((one.vkeys for one in note.logs if one.origin == log.origin), ())
 
 
 def _verify(

@@ -15,17 +15,18 @@ from hashlight_node.store import logs, records
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import BadProofError, Erase, RecordEntry, Retract
 
-from .cosigning import bare_note, cosigned_note, is_sealed_by
+from .cosigning import bare_note, is_sealed_by
 from .erasures import ErasureClaims
 from .errors import FollowQuarantinedError, PeerQuarantinedError, UnknownFollowError
 from .scrubbing import scrub
+from .sealing import seal_copy
 from .succession import succeed
 from .turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from hashlight_node.model import Clock, Follow, Log, Peer, SignalChange
+    from hashlight_node.model import Clock, Follow, Log, SignalChange
     from hashlight_node.peers.client import PeerClient
     from hashlight_node.store.database import Connection, Database
     from hashlight_protocol import (
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .applied import FollowsCommits
     from .list_notes import KnownNote, ListNotes
     from .notices import Notices
+    from .sources import Source
     from .transfer import VerifiedBundle
 
 _BATCH_ENTRIES: Final = 5_120
@@ -156,7 +158,7 @@ class Copy:
 
     Args:
         parts: Collaborators.
-        peer: Whose log it is.
+        source: Whose log it is, and who is asked for it.
         follow: Why we copy it.
         log: The copy as it is now.
 
@@ -168,10 +170,11 @@ class Copy:
     """
 
     def __init__(
-        self, parts: FollowParts, *, peer: Peer, follow: Follow, log: Log
+        self, parts: FollowParts, *, source: Source, follow: Follow, log: Log
     ) -> None:
         self._parts = parts
-        self._peer = peer
+        self._source = source
+        self._peer = source.owner
         self._follow = follow
         self.log = log
         self.tally = Tally(log.tree_size, log.tree_size)
@@ -224,7 +227,7 @@ class Copy:
             return self._acknowledge(conn, stored, signed)
 
         await self._commit(write, batch)
-        self._parts.notices.wake(self.log.origin)
+        self._parts.notices.advanced(self.log.origin)
 
     async def stop_before(
         self, frontier: Frontier, batch: Batch, reason: UnsupportedEntryError
@@ -242,6 +245,28 @@ class Copy:
 
         await self._commit(write, batch)
 
+    async def fill(self, bodies: Mapping[int, Body]) -> None:
+        """Give bodies to records that were withheld until now.
+
+        Args:
+            bodies: By leaf index, verified; see `records.fill_bodies`.
+
+        Raises:
+            ExchangeError: The operator, or evidence, ended this meanwhile. Nothing of
+                it is stored.
+        """
+
+        def write(conn: Connection) -> tuple[SignalChange, ...]:
+            self._check_wanted(conn)
+            now = self._parts.clock()
+            return tuple(records.fill_bodies(conn, self.log, bodies, now=now))
+
+        await self._parts.database.write(
+            write,
+            after_commit=self._parts.matcher.apply,
+            then=self._parts.matcher.tidy,
+        )
+
     async def confirm(self, signed: SignedCheckpoint) -> None:
         """Write down that what we have was still the newest a moment ago.
 
@@ -249,26 +274,30 @@ class Copy:
             signed: The checkpoint that we have, as it came now: keys may be new.
         """
         now, known = self._parts.clock(), self.log.mirror_checkpoint
-        is_sealed = known is None or is_sealed_by(known, signed, self._parts.mirror)
-        mirrored = known
-        if not is_sealed:
-            _, mirrored = cosigned_note(signed, self._parts.mirror, now=now)
+        mirror = self._parts.mirror
+        seal = seal_copy(self._source, signed, mirror, now=now)
+        is_new = seal.is_newer_than(known) or (
+            known is not None and not is_sealed_by(known, signed, mirror)
+        )
+        mirrored = seal.mirrored if is_new else known
 
         def write(conn: Connection) -> None:
             self._check_wanted(conn)
-            logs.set_checkpoint(
-                conn,
-                self.log,
-                bare_note(signed),
-                self.log.checkpoint_size,
-                mirror_checkpoint=mirrored,
-                verified_at=now,
-            )
-            self._set_synced(conn, self.log.error)
+            if is_new or not self._source.is_relayed:
+                log = logs.set_checkpoint(
+                    conn,
+                    self.log,
+                    bare_note(signed),
+                    self.log.checkpoint_size,
+                    mirror_checkpoint=mirrored,
+                    verified_at=now,
+                )
+                seal.save_freshness(conn, log, self.log.verified_at)
+            self._set_synced(conn, self.log.error or seal.doubt)
 
         await self._parts.database.write(write)
-        if not is_sealed:
-            self._parts.notices.wake(self.log.origin)
+        if is_new:
+            self._parts.notices.advanced(self.log.origin)
 
     async def _commit(
         self, write: Callable[[Connection], _Stored], batch: Batch
@@ -327,19 +356,20 @@ class Copy:
             message = f"the copy of {self.log.origin} is not what was verified"
             raise BadProofError(message)
         now = self._parts.clock()
-        _, mirrored = cosigned_note(signed, self._parts.mirror, now=now)
+        seal = seal_copy(self._source, signed, self._parts.mirror, now=now)
         log = logs.set_checkpoint(
             conn,
             stored.log,
             bare_note(signed),
             signed.head.tree_size,
-            mirror_checkpoint=mirrored,
+            mirror_checkpoint=seal.mirrored,
             verified_at=now,
         )
+        log = seal.save_freshness(conn, log, self.log.verified_at)
         alarm = self._alarm()
         if alarm != self.log.error:
             logs.set_log_state(conn, self.log.log_id, LogState.ACTIVE, alarm)
-        self._set_synced(conn, alarm)
+        self._set_synced(conn, alarm or seal.doubt)
         done = succeed(conn, log, self.note, now=now)
         return _Stored(
             log,

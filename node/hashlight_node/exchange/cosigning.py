@@ -68,7 +68,7 @@ def is_sealed_by(note: bytes, signed: SignedCheckpoint, signer: Signer) -> bool:
     found = {(one.name, one.key_id) for one in parse_note(note).signatures}
     keys = [key for key, _ in signed.opened.verified]
     keys += [one.key for one in signers_of(signer)]
-    return found == {(key.name, key.key_id) for key in keys}
+    return found >= {(key.name, key.key_id) for key in keys}
 
 
 def note_cosigned_by(

@@ -23,12 +23,13 @@ from hashlight_protocol import (
 from .pull import Pull
 
 if TYPE_CHECKING:
-    from hashlight_node.model import Follow, Log, Peer, SignalChange
+    from hashlight_node.model import Follow, Log, SignalChange
     from hashlight_node.store.database import Connection
     from hashlight_protocol import KnownHead, LogInfo
 
     from .copying import FollowParts
     from .list_notes import KnownNote
+    from .sources import Source
 
 _WHAT = "list note"
 
@@ -36,13 +37,13 @@ _log = structlog.get_logger()
 
 
 async def settle_ended(
-    parts: FollowParts, peer: Peer, follow: Follow, note: KnownNote
+    parts: FollowParts, source: Source, follow: Follow, note: KnownNote
 ) -> None:
     """Bring the logs of a list that ended to the end that its owner gives them.
 
     Args:
         parts: Collaborators.
-        peer: The owner.
+        source: Where the list comes from.
         follow: Its list.
         note: Its newest list note.
 
@@ -52,26 +53,26 @@ async def settle_ended(
         ExchangeError: The operator ended the exchange in the meantime.
     """
     held = await parts.database.read(
-        lambda conn: logs.logs_of_list(conn, peer.name, follow.list_name)
+        lambda conn: logs.logs_of_list(conn, source.owner.name, follow.list_name)
     )
     for log in reversed(held):
         info = note.log(log.origin)
         if info is None or log.counts_until is not None:
             continue
         if info.state == "abandoned":
-            await _undo(parts, peer, log, info, note)
+            await _undo(parts, source, log, info, note)
         elif info.state == "frozen" and info is not note.newest:
-            await _finish(parts, peer, follow, log, note)
+            await _finish(parts, source, follow, log, note)
 
 
 async def _undo(
-    parts: FollowParts, peer: Peer, log: Log, info: LogInfo, note: KnownNote
+    parts: FollowParts, source: Source, log: Log, info: LogInfo, note: KnownNote
 ) -> None:
     """Let nothing match that an abandoned log said beyond its end."""
     final = info.final
     if log.state is LogState.ABANDONED or final is None:
         return
-    await _check_end(parts, peer, log.origin, final, note)
+    await _check_end(parts, source, log.origin, final, note)
 
     def write(conn: Connection) -> list[SignalChange]:
         now = parts.clock()
@@ -86,31 +87,34 @@ async def _undo(
     await parts.database.write(
         write, after_commit=parts.matcher.apply, then=parts.matcher.tidy
     )
-    _log.warning("a log was abandoned", peer=peer.name, list=log.list_name)
+    _log.warning("a log was abandoned", peer=source.owner.name, list=log.list_name)
 
 
 async def _finish(
-    parts: FollowParts, peer: Peer, follow: Follow, log: Log, note: KnownNote
+    parts: FollowParts, source: Source, follow: Follow, log: Log, note: KnownNote
 ) -> None:
     """Copy what is missing of a frozen log: an ERASE may be there."""
     info = note.log(log.origin)
     final = None if info is None else info.final
-    if final is None or log.checkpoint_size < final.tree_size:
+    is_missing = final is None or log.checkpoint_size < final.tree_size
+    # Who cannot be asked brings the end of the old log before it begins the new one,
+    # or never: what is missing is made up for when the new log is whole.
+    if is_missing and source.asked.is_dialable:
         try:
-            await Pull(parts, peer=peer, follow=follow, log=log).run(note)
+            await Pull(parts, source=source, follow=follow, log=log).run(note)
         except PeerRefusedError:
             # What cannot be had is made up for when the new log is whole.
             _log.warning(
-                "an ended log is not served", peer=peer.name, list=log.list_name
+                "an ended log is not served", peer=source.owner.name, list=log.list_name
             )
     if final is not None:
-        await _check_end(parts, peer, log.origin, final, note)
-        with blaming(peer.name, f"{_WHAT} of {log.list_name}", note.raw):
+        await _check_end(parts, source, log.origin, final, note)
+        with blaming(source.owner.name, f"{_WHAT} of {log.list_name}", note.raw):
             await _check_not_beyond(parts, log.origin, final)
 
 
 async def _check_end(
-    parts: FollowParts, peer: Peer, origin: str, final: KnownHead, note: KnownNote
+    parts: FollowParts, source: Source, origin: str, final: KnownHead, note: KnownNote
 ) -> None:
     def read(conn: Connection) -> bytes | None:
         log = logs.find_log(conn, origin)
@@ -120,7 +124,7 @@ async def _check_end(
         return frontier_from_tiles(fetch, final.tree_size).root
 
     root_hash = await parts.database.read(read)
-    with blaming(peer.name, f"{_WHAT} with the end of {origin}", note.raw):
+    with blaming(source.owner.name, f"{_WHAT} with the end of {origin}", note.raw):
         if root_hash not in {None, final.root_hash}:
             raise ContradictionError(_WHAT, "the end of a log is none that it had")
 

@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from hashlight_node.model import FollowState, PeerState, Role
+from hashlight_node.model import FollowState, PeerState
 from hashlight_node.peers.errors import (
     PeerError,
     PeerMisbehavedError,
     PeerRefusedError,
     PeerUnavailableError,
 )
-from hashlight_node.store import logs
 from hashlight_node.store import peers as peer_store
 from hashlight_node.store.errors import ScrubError
-from hashlight_protocol import parse_origin
 
 from .ended_logs import settle_ended
 from .errors import (
@@ -28,18 +26,21 @@ from .errors import (
     UnknownFollowError,
     UnknownPeerError,
 )
-from .evidence import quarantine_list
+from .first_copy import find_or_begin
 from .notices import Backoff, Rounds
+from .owners import Owners
 from .pull import Pull
+from .rights import Rights
+from .sources import find_source, stop_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hashlight_node.model import Follow, Log, Peer
+    from hashlight_node.model import Follow, Peer
     from hashlight_node.store.database import Connection
 
     from .copying import FollowParts, Tally
-    from .list_notes import KnownNote
+    from .sources import Source
 
     Progress = Callable[[int, int], None]
 
@@ -92,6 +93,8 @@ class Follower:
 
     def __init__(self, parts: FollowParts) -> None:
         self._parts = parts
+        self._rights = Rights(parts)
+        self._owners = Owners(parts)
         self._rounds: Rounds[tuple[str, str], SyncReport] = Rounds()
         self._backoff: Backoff[tuple[str, str]] = Backoff(
             limit_seconds=_RETRY_LIMIT_SECONDS
@@ -165,7 +168,7 @@ class Follower:
         peer, follow = await self._parts.database.read(
             lambda conn: _find(conn, peer_name, list_name)
         )
-        if not peer.is_dialable:
+        if not peer.is_dialable and follow.via is None:
             # There is nothing to ask and no fault: its entries are brought to us.
             return SyncReport(peer_name, list_name, origin=None, state=follow.state)
         async with self._parts.turns.of(peer_name, list_name):
@@ -179,59 +182,40 @@ class Follower:
         peer, follow = await self._parts.database.read(
             lambda conn: _find(conn, peer_name, list_name)
         )
+        source = await self._parts.database.read(
+            lambda conn: find_source(conn, peer, list_name)
+        )
         try:
+            source = await self._owners.introduce(source, list_name)
             note = await self._parts.list_notes.current(peer, list_name)
-            await settle_ended(self._parts, peer, follow, note)
+            await settle_ended(self._parts, source, follow, note)
             if note.newest.state == "abandoned":
                 return await self._wait(follow, _ABANDONED)
-            log = await self._copy_of(peer, note)
+            log = await find_or_begin(
+                self._parts.database,
+                note.newest.origin,
+                note,
+                clock=self._parts.clock,
+                check=lambda conn: _find(conn, peer_name, list_name),
+            )
+            learned = await self._rights.learn(source, follow)
             pull = Pull(
-                self._parts, peer=peer, follow=follow, log=log, progress=progress
+                self._parts, source=source, follow=follow, log=log, progress=progress
             )
             tally = await pull.run(note)
+            await self._rights.back_fill(source, follow, learned)
         except PeerRefusedError as error:
+            await self._rights.end(follow)
             return await self._wait(follow, _explain(error))
         except (PeerUnavailableError, ScrubError) as error:
             await self._retry_later(follow, error)
             raise
         except PeerMisbehavedError as error:
-            await self._quarantine(peer, list_name, error)
+            await self._quarantine(source, list_name, error)
             raise
         self._backoff.succeeded(key)
         seconds = asyncio.get_running_loop().time() - started
         return await self._report(follow, log.origin, tally, seconds)
-
-    async def _copy_of(self, peer: Peer, note: KnownNote) -> Log:
-        """Give our copy of the list's newest log; an empty one if there is none."""
-        origin = note.newest.origin
-
-        def find_or_insert(conn: Connection) -> Log:
-            found = logs.find_log(conn, origin)
-            if found is not None:
-                return found
-            name = parse_origin(origin)
-            earlier = logs.logs_of_list(conn, name.node, name.list_name)
-            log = logs.insert_log(
-                conn,
-                origin=origin,
-                role=Role.FOLLOWED,
-                meta=note.note.meta,
-                created_at=self._parts.clock(),
-                # Until it is whole, the log whose place it takes answers lookups.
-                counts_from=None if earlier else 0,
-            )
-            logs.set_list_note(conn, log.log_id, note.raw, note.note.version)
-            return log
-
-        known = await self._parts.database.read(
-            lambda conn: logs.find_log(conn, origin)
-        )
-        if known is not None:
-            return known
-        created = await self._parts.database.write(find_or_insert)
-        name = parse_origin(origin)
-        _log.info("first copy of a log begins", peer=peer.name, list=name.list_name)
-        return created
 
     async def _wait(self, follow: Follow, reason: str) -> SyncReport:
         await self._set(follow, FollowState.WAITING, reason)
@@ -259,11 +243,11 @@ class Follower:
         await self._set(follow, follow.state, str(error))
 
     async def _quarantine(
-        self, peer: Peer, list_name: str, error: PeerMisbehavedError
+        self, source: Source, list_name: str, error: PeerMisbehavedError
     ) -> None:
         now = self._parts.clock()
         await self._parts.database.write(
-            lambda conn: quarantine_list(conn, peer, list_name, error, now=now)
+            lambda conn: stop_list(conn, source, list_name, error, now=now)
         )
 
     async def _set(self, follow: Follow, state: FollowState, error: str) -> None:
@@ -322,15 +306,15 @@ def _explain(error: PeerRefusedError) -> str:
 
 
 def _list_active(conn: Connection) -> list[Follow]:
-    active = {
-        peer.name
-        for peer in peer_store.list_peers(conn)
-        if peer.state is PeerState.ACTIVE and peer.is_dialable
-    }
+    peers = peer_store.list_peers(conn)
+    active = {peer.name for peer in peers if peer.state is PeerState.ACTIVE}
+    asked = active & {peer.name for peer in peers if peer.is_dialable}
     return [
         follow
         for follow in peer_store.list_follows(conn)
-        if follow.state is not FollowState.QUARANTINED and follow.peer_name in active
+        if follow.state is not FollowState.QUARANTINED
+        and follow.peer_name in active
+        and (follow.via or follow.peer_name) in asked
     ]
 
 

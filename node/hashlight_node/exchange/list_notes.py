@@ -28,11 +28,15 @@ from hashlight_protocol import (
     verify_successor,
 )
 
+from .sources import find_source
+
 if TYPE_CHECKING:
     from hashlight_node.model import Clock, Log, Peer
     from hashlight_node.peers.client import PeerClient
     from hashlight_node.store.database import Connection, Database
     from hashlight_protocol import ListNote, LogInfo
+
+    from .sources import Source
 
 _FRESH_SECONDS: Final = 3600
 _REFRESH_SECONDS: Final = 60
@@ -93,7 +97,7 @@ class ListNotes:
             PeerError: It is needed and cannot be had, or is not one.
         """
         known = await self._recall(peer, list_name)
-        if not peer.is_dialable:
+        if not await self._can_ask(peer, list_name):
             return _received(peer, known)
         if known is None or self._clock() - known.fetched_at >= _FRESH_SECONDS:
             refreshed_at = 0 if known is None else known.refreshed_at
@@ -110,7 +114,7 @@ class ListNotes:
                 back behind the one we have.
         """
         known = await self._recall(peer, list_name)
-        if not peer.is_dialable:
+        if not await self._can_ask(peer, list_name):
             return _received(peer, known)
         now = self._clock()
         if known is not None and now - known.refreshed_at < _REFRESH_SECONDS:
@@ -141,20 +145,42 @@ class ListNotes:
         await self._save(peer, note.list_name, fresh)
         self._remember(peer, note.list_name, fresh)
 
+    async def _can_ask(self, peer: Peer, list_name: str) -> bool:
+        """Tell whether somebody brings the note when asked, the peer or a relay."""
+        if peer.is_dialable:
+            return True
+        source = await self._database.read(
+            lambda conn: find_source(conn, peer, list_name)
+        )
+        return source.is_relayed
+
     async def _fetch(
         self, peer: Peer, list_name: str, known: KnownNote | None, refreshed_at: int
     ) -> KnownNote:
-        raw = await self._client.fetch_list_note(peer, list_name)
+        source = await self._database.read(
+            lambda conn: find_source(conn, peer, list_name)
+        )
+        raw = await self._fetch_from(source, list_name)
         async with self._reading[peer.name]:
             latest = self._known[peer.name].get(list_name)
             if latest is not None and latest.raw == raw:
                 note = latest.note  # The same bytes are right again.
             else:
-                note = await asyncio.to_thread(_open, peer, list_name, raw, known)
+                note = await asyncio.to_thread(_open, source, list_name, raw, known)
+        if known is not None and note.version < known.note.version:
+            # A relay that is behind; who could be the owner was caught by now.
+            note, raw = known.note, known.raw
         fresh = KnownNote(note, raw, self._clock(), refreshed_at)
         if known is None or known.note.version < note.version:
             await self._save(peer, list_name, fresh)
         return self._remember(peer, list_name, fresh)
+
+    async def _fetch_from(self, source: Source, list_name: str) -> bytes:
+        if not source.is_relayed:
+            return await self._client.fetch_list_note(source.asked, list_name)
+        return await self._client.fetch_relayed(
+            source.asked, source.owner.name, list_name, "list-note"
+        )
 
     async def _recall(self, peer: Peer, list_name: str) -> KnownNote | None:
         known = self._known[peer.name].get(list_name)
@@ -206,14 +232,18 @@ def _received(peer: Peer, known: KnownNote | None) -> KnownNote:
     return known
 
 
-def _open(peer: Peer, list_name: str, raw: bytes, known: KnownNote | None) -> ListNote:
+def _open(
+    source: Source, list_name: str, raw: bytes, known: KnownNote | None
+) -> ListNote:
     """Read a note and compare it with the one we have; takes a second at worst."""
+    peer = source.owner
     what = f"list note of {list_name}"
-    with blaming(peer.name, what, raw):
+    with blaming(source.asked.name, what, raw):
         note = open_list_note(raw, parse_vkey(peer.identity_vkey))
         if note.id != list_id(peer.name, list_name):
             raise MalformedError("list note", "it is about another list")
-    if known is not None:
+    is_old = known is not None and note.version < known.note.version
+    if known is not None and not (source.is_relayed and is_old):
         # Either document alone is harmless; only both together show the lie.
         with blaming(peer.name, what, known.raw + b"\n" + raw):
             verify_successor(known.note, note)

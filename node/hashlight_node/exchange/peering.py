@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import structlog
+
 from hashlight_node.model import FollowState, LogState, PeerState
 from hashlight_node.peers.errors import blaming
 from hashlight_node.store import logs, past_grants
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
     ED25519,
+    WHOLE_LIST,
     BadKeyError,
     MalformedError,
+    encode_grants,
     is_node_name,
     list_id,
     open_descriptor,
@@ -33,14 +37,17 @@ from .errors import (
     UnknownListError,
 )
 from .freshness import state_when_taken_up
+from .serve import granted_rights
 
 if TYPE_CHECKING:
     from hashlight_node.model import Clock, Follow, Grant, Peer
     from hashlight_node.peers.client import PeerClient
     from hashlight_node.store.database import Connection, Database
-    from hashlight_protocol import VerifierKey
+    from hashlight_protocol import GrantScope, VerifierKey
 
     from .notices import Notices
+
+_log = structlog.get_logger()
 
 
 class Peering:
@@ -217,26 +224,53 @@ class Peering:
             self._notices.announced(peer_name, follow.list_name)
         return peer
 
-    async def grant(self, peer_name: str, list_name: str) -> Grant:
-        """Let a peer fetch one of our lists, whole; granting again changes nothing.
+    async def grant(
+        self,
+        peer_name: str,
+        list_name: str,
+        *,
+        scope: GrantScope = WHOLE_LIST,
+        may_relay: bool = False,
+    ) -> Grant:
+        """Let a peer fetch one of our lists, whole or in part.
+
+        Granting again replaces the scope. A wider one is fetched by the peer by itself;
+        with a narrower one it fetches less from now on, and keeps what it has.
+
+        Args:
+            peer_name: The peer.
+            list_name: One of our lists.
+            scope: Which of its records.
+            may_relay: Whether it may pass on the records that say so themselves.
 
         Raises:
             UnknownPeerError: No such peer is pinned.
             UnknownListError: This node has no such list.
+            MalformedError: The scope is about the records of a third node, or the peer
+                has as many rights as it can be told of.
+            TooLargeError: What it would be told is too long.
         """
+        if scope.about not in {None, peer_name}:
+            raise MalformedError("scope", "it is about records of another node")
 
         def write(conn: Connection) -> tuple[Grant, str]:
             peer = pinned(conn, peer_name)
             log = logs.find_own_log(conn, self._node_name, list_name)
             if log is None:
                 raise UnknownListError(list_name)
-            if not peer_store.has_grant(conn, peer.peer_id, list_name):
-                peer_store.insert_grant(conn, peer.peer_id, list_name, self._clock())
-            _, grants = peer_store.grants_of(conn, peer.peer_id)
-            (grant,) = (one for one in grants if one.list_name == list_name)
+            grant = peer_store.insert_grant(
+                conn,
+                peer.peer_id,
+                list_name,
+                self._clock(),
+                scope=scope,
+                may_relay=may_relay,
+            )
+            self._check_size(conn, peer)
             return grant, log.origin
 
         grant, origin = await self._database.write(write)
+        _log.info("list is granted", peer=peer_name, list=list_name)
         # The peer learns from a push that there is something for it now.
         self._notices.pushes.add(origin)
         return grant
@@ -257,25 +291,40 @@ class Peering:
                 past_grants.remember(conn, peer.peer_id, list_name, self._clock())
 
         await self._database.write(write)
+        _log.info("grant is taken back", peer=peer_name, list=list_name)
 
-    async def follow(self, peer_name: str, list_name: str) -> Follow:
+    async def follow(
+        self, peer_name: str, list_name: str, *, via: str | None = None
+    ) -> Follow:
         """Copy a list of a peer from now on; before its grant, wait for that.
 
-        Following a list that is in quarantine takes it up again from where we stopped.
+        Following a list that is in quarantine takes it up again from where we stopped,
+        and so does following it through somebody else.
+
+        Args:
+            peer_name: The owner.
+            list_name: Its list.
+            via: The peer that relays it; None to ask the owner itself.
 
         Raises:
-            UnknownPeerError: No such peer is pinned.
+            UnknownPeerError: No such peer is pinned, or not the relay.
             MalformedError: `list_name` is no list name.
         """
         list_id(peer_name, list_name)
+        relay_name = None if via == peer_name else via
 
         def write(conn: Connection) -> Follow:
             peer = pinned(conn, peer_name)
+            if relay_name is not None:
+                pinned(conn, relay_name)
             known = peer_store.find_follow(conn, peer.peer_id, list_name)
             if known is None:
                 known = peer_store.insert_follow(
                     conn, peer.peer_id, list_name, self._clock()
                 )
+            if known.via != relay_name:
+                peer_store.set_via(conn, known.follow_id, relay_name)
+                known = replace(known, via=relay_name)
             return _start_again(conn, known)
 
         followed = await self._database.write(write)
@@ -304,6 +353,11 @@ class Peering:
             )
 
         await self._database.write(write)
+
+    def _check_size(self, conn: Connection, peer: Peer) -> None:
+        """Refuse a right with which the peer could no longer be told its rights."""
+        version, grants = peer_store.grants_of(conn, peer.peer_id)
+        encode_grants(granted_rights(self._node_name, version, grants))
 
 
 def _parse_identity(vkey: str) -> VerifierKey:

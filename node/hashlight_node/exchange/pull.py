@@ -47,7 +47,7 @@ from .transfer import fetch_bundles, fetch_tiles, verify_bundle
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hashlight_node.model import Follow, Log, Peer
+    from hashlight_node.model import Follow, Log
     from hashlight_node.store.database import Connection
     from hashlight_protocol import (
         Frontier,
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
     from .copying import FollowParts, Tally
     from .list_notes import KnownNote
+    from .sources import Source
     from .transfer import VerifiedBundle
 
     Progress = Callable[[int, int], None]
@@ -80,7 +81,7 @@ class Pull:
 
     Args:
         parts: Collaborators.
-        peer: Whose log it is.
+        source: Whose log it is, and who is asked for it.
         follow: Why we copy it.
         log: Our copy as it is now.
         progress: Told (entries we have, entries there are) after each batch.
@@ -90,16 +91,18 @@ class Pull:
         self,
         parts: FollowParts,
         *,
-        peer: Peer,
+        source: Source,
         follow: Follow,
         log: Log,
         progress: Progress | None = None,
     ) -> None:
         self._parts = parts
-        self._peer = peer
+        self._source = source
+        self._peer = source.owner
+        self._asked = source.asked
         self._list_name = follow.list_name
         self._origin = log.origin
-        self._copy = Copy(parts, peer=peer, follow=follow, log=log)
+        self._copy = Copy(parts, source=source, follow=follow, log=log)
         self._progress = progress
         self._note: KnownNote | None = None
 
@@ -136,7 +139,7 @@ class Pull:
                 return self._copy.tally
             self._check_head(newer, signed)
             known = newer
-        raise PeerUnavailableError(self._peer.name, "its log changes too quickly")
+        raise PeerUnavailableError(self._asked.name, "its log changes too quickly")
 
     def _read_known(self, conn: Connection) -> _Known:
         head = deliveries.known_head(conn, self._origin)
@@ -147,11 +150,11 @@ class Pull:
 
     async def _fetch_checkpoint(self, note: KnownNote) -> SignedCheckpoint:
         origin = self._origin
-        fetched = await self._parts.client.fetch_checkpoint(self._peer, origin)
+        fetched = await self._parts.client.fetch_checkpoint(self._asked, origin)
         if fetched is None:  # Only possible with an ETag, and none was sent.
-            raise PeerUnavailableError(self._peer.name, "it sent no checkpoint")
+            raise PeerUnavailableError(self._asked.name, "it sent no checkpoint")
         raw = fetched.body
-        with blaming(self._peer.name, f"checkpoint of {origin}", raw):
+        with blaming(self._asked.name, f"checkpoint of {origin}", raw):
             try:
                 return open_checkpoint(raw, _keys(note, origin), origin=origin)
             except UnknownKeyError:
@@ -170,6 +173,13 @@ class Pull:
         if known.head is None:
             return
         old, new = known.head, signed.head
+        if self._source.is_relayed and new.tree_size < old.tree_size:
+            # The owner did sign this, some time ago. Nothing tells a relay that is
+            # behind from one that holds us back; both end with another relay.
+            raise PeerUnavailableError(
+                self._asked.name,
+                f"its copy ends at {new.tree_size}, before {old.tree_size}",
+            )
         evidence = known.note + b"\n" + signed.note_bytes
         with blaming(self._peer.name, f"checkpoint of {self._origin}", evidence):
             if new.tree_size < old.tree_size:
@@ -189,15 +199,15 @@ class Pull:
         # What we cosigned beyond our own copy must be part of this tree too.
         anchor = head if head is not None and head.tree_size > frontier.size else None
         what = f"tiles of {self._origin} for size {signed.head.tree_size}"
-        with blaming(self._peer.name, what, signed.note_bytes):
+        with blaming(self._asked.name, what, signed.note_bytes):
             needed = needed_tiles(
                 frontier.size,
                 signed.head.tree_size,
                 None if anchor is None else anchor.tree_size,
             )
-        tiles = await fetch_tiles(self._parts.client, self._peer, self._origin, needed)
+        tiles = await fetch_tiles(self._parts.client, self._asked, self._origin, needed)
         evidence = b"\n".join((known.note, signed.note_bytes, *tiles.values()))
-        with blaming(self._peer.name, what, evidence):
+        with blaming(self._asked.name, what, evidence):
             return await asyncio.to_thread(
                 plan_range, frontier, signed.checkpoint, tiles, anchor=anchor
             )
@@ -254,7 +264,7 @@ class Pull:
         batch = Batch(span.old_size)
         claims = self._copy.claims
         own = OwnBodies(self._parts.database, self._copy.log)
-        bundles = fetch_bundles(self._parts.client, self._peer, span, own)
+        bundles = fetch_bundles(self._parts.client, self._asked, span, own)
         async with aclosing(bundles):
             async for raw in bundles:
                 if batch.is_full:
@@ -262,7 +272,7 @@ class Pull:
                     self._report(frontier.size, span.new_size)
                     batch = Batch(frontier.size)
                 bundle = await asyncio.to_thread(
-                    verify_bundle, self._peer.name, span, raw, claims
+                    verify_bundle, self._asked.name, span, raw, claims
                 )
                 self._check_begin(bundle)
                 batch.add(bundle)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from hashlight_node.model import Delivery, PeerState, Role
+from hashlight_node.model import Delivery, Role
 from hashlight_node.peers.client import Cosigned, KnownSize
 from hashlight_node.peers.errors import (
     PeerError,
@@ -23,7 +23,7 @@ from hashlight_node.peers.errors import (
     PeerUnavailableError,
     blaming,
 )
-from hashlight_node.store import deliveries, logs
+from hashlight_node.store import deliveries, logs, relaying
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
     AddCheckpoint,
@@ -48,6 +48,7 @@ from .errors import UnknownListError
 from .evidence import keep_evidence
 from .notices import Backoff
 from .receipts import stored_hashes
+from .relayed import RelayedCollector
 
 if TYPE_CHECKING:
     from hashlight_node.keys import Keyring
@@ -72,14 +73,20 @@ class _Submission:
     peer: Peer
     note: bytes
     request: bytes
+    grants_version: int
+    may_relay: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Behind:
-    """Who lacks what: (peer name, origin) to push, (origin, peer) to ask."""
+    """Who lacks what: (peer name, origin) to push, (origin, peer) to ask.
+
+    `relays` are those to be asked about others who got the log from them.
+    """
 
     unseen: list[tuple[str, str]]
     unacknowledged: list[tuple[str, Peer]]
+    relays: list[tuple[str, Peer]]
 
 
 class Pusher:
@@ -110,10 +117,13 @@ class Pusher:
         self._descriptors = PeerDescriptors(
             database=database, client=client, clock=clock
         )
+        self._relayed = RelayedCollector(
+            database=database, client=client, keyring=keyring, clock=clock
+        )
         self._clock = clock
         self._notices = notices
         self._backoff: Backoff[str] = Backoff(limit_seconds=_RETRY_LIMIT_SECONDS)
-        self._delivered: dict[tuple[str, str], tuple[int, int]] = {}
+        self._delivered: dict[tuple[str, str], tuple[int, int, int]] = {}
 
     async def queue(self, origin: str) -> None:
         """Queue a log's newest checkpoint for every peer that may have it.
@@ -179,6 +189,8 @@ class Pusher:
             self._notices.peer_pushes.add(item)
         for origin, peer in behind.unacknowledged:
             self._collector.start(origin, peer)
+        for origin, peer in behind.relays:
+            self._relayed.start(origin, peer)
 
     async def collect_acknowledgement(
         self, origin: str, peer: Peer, *, wait_seconds: int
@@ -201,15 +213,16 @@ class Pusher:
     @property
     def is_collecting(self) -> bool:
         """Whether acknowledgements are awaited in the background."""
-        return self._collector.is_collecting
+        return self._collector.is_collecting or self._relayed.is_collecting
 
     async def close(self) -> None:
         """Stop collecting acknowledgements."""
         await self._collector.close()
+        await self._relayed.close()
 
     async def _read_recipients(self, origin: str) -> list[Peer]:
         return await self._database.read(
-            lambda conn: _recipients(conn, _own_log(conn, origin))
+            lambda conn: _recipients(conn, _pushed_log(conn, origin))
         )
 
     async def _fail(self, peer_name: str, origin: str, error: PeerError) -> None:
@@ -263,9 +276,12 @@ class Pusher:
     def _has_just_seen(self, submission: _Submission) -> bool:
         # A push that is repeated for the sake of one peer need not bother the others.
         log = submission.log
-        size, at = self._delivered.get((log.origin, submission.peer.name), (-1, 0))
+        # Of a changed right it has not: a push is how it learns of that, too.
+        key = (log.origin, submission.peer.name)
+        size, version, at = self._delivered.get(key, (-1, 0, 0))
         passed_seconds = self._clock() - at
-        return size == log.checkpoint_size and 0 <= passed_seconds < _REPEAT_SECONDS
+        seen = (log.checkpoint_size, submission.grants_version)
+        return (size, version) == seen and 0 <= passed_seconds < _REPEAT_SECONDS
 
     async def _submit(self, submission: _Submission) -> Delivery:
         peer = submission.peer
@@ -284,7 +300,10 @@ class Pusher:
         backup and must not sign anything more. The operator has to look.
         """
         # As of now: the log may have grown, and the peer pulled, since we asked.
-        log = await self._database.read(lambda conn: _own_log(conn, origin))
+        log = await self._database.read(lambda conn: _pushed_log(conn, origin))
+        if log.role is Role.FOLLOWED and tree_size > log.checkpoint_size:
+            # Somebody else brings it there, too, and was earlier.
+            raise PeerUnavailableError(peer.name, "it knows more than we do")
         if tree_size > log.checkpoint_size:
             _log.error(
                 "a peer claims to know more of our log than we do: restored backup",
@@ -320,8 +339,14 @@ class Pusher:
             peer_store.touch_peer(conn, peer.peer_id, self._clock())
 
         await self._database.write(save)
-        self._delivered[log.origin, peer.name] = (log.checkpoint_size, self._clock())
+        self._delivered[log.origin, peer.name] = (
+            log.checkpoint_size,
+            submission.grants_version,
+            self._clock(),
+        )
         self._collector.start(log.origin, peer)
+        if submission.may_relay:
+            self._relayed.start(log.origin, peer)
         return Delivery(log.origin, peer.name, log.checkpoint_size, cosigned_at)
 
     def _read_cosignature(
@@ -350,16 +375,18 @@ def _is_later(origin: str) -> bool:
 
 
 def _recipients(conn: Connection, log: Log) -> list[Peer]:
-    return [
-        peer
-        for peer in peer_store.granted_peers(conn, log.list_name)
-        if peer.state is PeerState.ACTIVE and peer.is_dialable
-    ]
+    candidates = (
+        peer_store.granted_peers(conn, log.list_name)
+        if log.role is Role.OWN
+        else relaying.relayed_peers(conn, log.node, log.list_name)
+    )
+    return [peer for peer in candidates if is_recipient(conn, log, peer)]
 
 
-def _own_log(conn: Connection, origin: str) -> Log:
+def _pushed_log(conn: Connection, origin: str) -> Log:
+    """Look up a log that peers hear of from us: one of ours, or one that we relay."""
     log = logs.find_log(conn, origin)
-    if log is None or log.role is not Role.OWN or log.checkpoint is None:
+    if log is None or log.checkpoint is None:
         raise UnknownListError(origin)
     return log
 
@@ -367,7 +394,7 @@ def _own_log(conn: Connection, origin: str) -> Log:
 def _behind(conn: Connection) -> _Behind:
     unseen: list[tuple[str, str]] = []
     unacknowledged: list[tuple[str, Peer]] = []
-    for log in logs.list_logs(conn, Role.OWN):
+    for log in logs.list_logs(conn):
         if log.checkpoint is None:
             continue
         for peer in _recipients(conn, log):
@@ -379,14 +406,25 @@ def _behind(conn: Connection) -> _Behind:
                 unseen.append((peer.name, log.origin))
             if newest is None or newest.tree_size < log.checkpoint_size:
                 unacknowledged.append((log.origin, peer))
-    return _Behind(unseen, unacknowledged)
+    return _Behind(unseen, unacknowledged, _relays(conn))
+
+
+def _relays(conn: Connection) -> list[tuple[str, Peer]]:
+    """List (origin, peer) of whoever may pass a log of ours on."""
+    relays: list[tuple[str, Peer]] = []
+    for log in logs.list_logs(conn, Role.OWN):
+        for peer in _recipients(conn, log) if log.checkpoint is not None else ():
+            grant = peer_store.find_grant(conn, peer.peer_id, log.list_name)
+            if grant is not None and grant.may_relay:
+                relays.append((log.origin, peer))
+    return relays
 
 
 def _submission(
     conn: Connection, origin: str, peer_name: str, known_size: int | None
 ) -> _Submission | None:
     """Build a push, unless grant or peer are gone: what was queued may be old."""
-    log = _own_log(conn, origin)
+    log = _pushed_log(conn, origin)
     peer = peer_store.find_peer(conn, peer_name)
     if peer is None or not is_recipient(conn, log, peer):
         return None
@@ -398,6 +436,9 @@ def _submission(
     proof = consistency_proof(
         stored_hashes(conn, log), old_size=known_size, new_size=log.checkpoint_size
     )
-    note = log.checkpoint or b""
+    note = log.mirror_checkpoint or log.checkpoint or b""
     request = encode_add_checkpoint(AddCheckpoint(known_size, tuple(proof), note))
-    return _Submission(log, peer, note, request)
+    version = peer_store.grants_version(conn, peer.peer_id)
+    grant = peer_store.find_grant(conn, peer.peer_id, log.list_name)
+    may_relay = log.role is Role.OWN and grant is not None and grant.may_relay
+    return _Submission(log, peer, note, request, version, may_relay)

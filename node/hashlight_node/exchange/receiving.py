@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from hashlight_node.model import FollowState, PeerState, Role
+from hashlight_node.model import FollowState, PeerState
 from hashlight_node.peers.errors import (
     PeerMisbehavedError,
     PeerRefusedError,
@@ -46,6 +46,7 @@ from hashlight_protocol import (
 
 from .append import stored_frontier
 from .copying import Batch, Copy
+from .ended_logs import settle_ended
 from .errors import (
     FollowQuarantinedError,
     PeerQuarantinedError,
@@ -53,6 +54,8 @@ from .errors import (
     UnknownLogError,
 )
 from .evidence import quarantine_list
+from .first_copy import find_or_begin
+from .sources import Source
 from .transfer import open_package
 from .turns import unbroken
 
@@ -72,6 +75,7 @@ if TYPE_CHECKING:
     )
 
     from .copying import FollowParts, Tally
+    from .list_notes import KnownNote
 
 _HASH_BYTES: Final = 32
 
@@ -113,12 +117,14 @@ class _Target:
     Attributes:
         follow: Why we copy the list.
         log: Our copy.
+        note: The list note by which it counts.
         pending: The newest checkpoint that our witness saw; None if it saw none, or
             its key counts no more.
     """
 
     follow: Follow
     log: Log
+    note: KnownNote
     pending: SignedCheckpoint | None
 
     @property
@@ -248,7 +254,9 @@ class Receiver:
             await packages.drain()
             size = max(conflict.tree_size, conflict.next_entry)
             return Unfit(MirrorInfo(size, conflict.next_entry))
-        copy = Copy(self._parts, peer=peer, follow=target.follow, log=log)
+        source = Source(peer, peer)
+        copy = Copy(self._parts, source=source, follow=target.follow, log=log)
+        copy.note = target.note
         frontier, aim = await self._parts.database.read(
             lambda conn: (stored_frontier(conn, log), _aim(conn, target, head))
         )
@@ -332,27 +340,17 @@ class Receiver:
         if info is None or info.state == "abandoned":
             raise UnknownLogError
 
-        def find_or_insert(conn: Connection) -> Log:
-            _followed(conn, peer, name.list_name)
-            known = logs.find_log(conn, name.origin)
-            if known is not None:
-                return known
-            log = logs.insert_log(
-                conn,
-                origin=name.origin,
-                role=Role.FOLLOWED,
-                meta=note.note.meta,
-                created_at=self._parts.clock(),
-            )
-            logs.set_list_note(conn, log.log_id, note.raw, note.note.version)
-            return log
-
+        await settle_ended(self._parts, Source(peer, peer), follow, note)
+        log = await find_or_begin(
+            self._parts.database,
+            name.origin,
+            note,
+            clock=self._parts.clock,
+            check=lambda conn: _followed(conn, peer, name.list_name),
+        )
         find = self._parts.database.read
-        log = await find(lambda conn: logs.find_log(conn, name.origin))
-        if log is None:
-            log = await self._parts.database.write(find_or_insert)
         seen = await find(lambda conn: deliveries.read_witnessed(conn, name.origin))
-        return _Target(follow, log, _pending(seen, name.origin, info.vkeys))
+        return _Target(follow, log, note, _pending(seen, name.origin, info.vkeys))
 
     async def _quarantine(
         self, peer: Peer, list_name: str, error: PeerMisbehavedError

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from hashlight_node.model import PeerState, Role
 from hashlight_node.store import deliveries, logs
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
-    WHOLE_LIST,
+    Grants,
+    ListGrant,
     MalformedError,
+    list_id,
     log_origin,
     parse_origin,
 )
@@ -29,29 +30,17 @@ from .published import read_bodies, read_entries, read_tile
 from .receipts import build_receipt
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from hashlight_node.model import Grant, Log, Peer
     from hashlight_node.store.database import Connection, Database
     from hashlight_protocol import BodyBundleId, EntryBundleId, TileId
 
+    from .life import SignsOfLife
     from .notices import Notices
 
 LONG_POLL_SECONDS: Final = 30
 """Longest that an answer is held back. Source: SPEC.md#limits."""
-
-
-@dataclass(frozen=True, slots=True)
-class GrantsAnswer:
-    """What a peer may fetch.
-
-    Attributes:
-        version: Counted up with every change of this peer's grants.
-        grants: Its grants, by list name.
-    """
-
-    version: int
-    grants: tuple[Grant, ...]
 
 
 def etag_of(content: bytes) -> str:
@@ -70,6 +59,43 @@ def matches_etag(header: str | None, content: bytes) -> bool:
     return any(part.strip() in {tag, f"W/{tag}", "*"} for part in header.split(","))
 
 
+async def wait_for_note(
+    notices: Notices,
+    origin: str,
+    read: Callable[[], Awaitable[bytes | None]],
+    *,
+    etag: str | None,
+    seconds: int,
+) -> bytes | None:
+    """Give a note once it is another than the caller has.
+
+    Args:
+        notices: Tell when to look again.
+        origin: The log whose note it is.
+        read: Reads it, with all checks; None if there is none yet.
+        etag: If-None-Match as it came, or None to be answered at once.
+        seconds: How long to wait, 30 at most.
+
+    Returns:
+        None if nothing changed in that time.
+
+    Raises:
+        UnknownLogError: There still is none.
+    """
+    # Whoever may not have the log is refused before anything is kept for it.
+    note = await read()
+    if seconds > 0 and not _is_news(note, etag):
+        event = notices.subscribe(origin)
+        # Again after subscribing: a change in between is not missed.
+        note = await read()
+        if not _is_news(note, etag):
+            await _set_within(event, min(seconds, LONG_POLL_SECONDS))
+            # With all its checks: the grant may have been taken back.
+            note = await read()
+    found = _note(note)
+    return None if matches_etag(etag, found) else found
+
+
 class Serving:
     """Answers peers out of the store.
 
@@ -80,19 +106,29 @@ class Serving:
         database: The store.
         notices: Wakes long polls.
         node_name: This node.
+        life: Makes our signs of life.
     """
 
-    def __init__(self, *, database: Database, notices: Notices, node_name: str) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        notices: Notices,
+        node_name: str,
+        life: SignsOfLife,
+    ) -> None:
         self._database = database
         self._notices = notices
         self._node_name = node_name
+        self._life = life
 
     async def checkpoint(self, peer: Peer, list_name: str, epoch: int) -> bytes:
         """Give a log's newest checkpoint."""
         log = await self._database.read(
             lambda conn: self._granted_log(conn, peer, list_name, epoch)
         )
-        return _note(log.checkpoint)
+        # What others pass on says when we were still there.
+        return self._life.add(log.origin, _note(log.checkpoint))
 
     async def wait_checkpoint(
         self, peer: Peer, list_name: str, epoch: int, *, etag: str | None, seconds: int
@@ -109,7 +145,8 @@ class Serving:
         Returns:
             None if nothing changed in that time.
         """
-        return await self._wait(
+        return await wait_for_note(
+            self._notices,
             self._origin(list_name, epoch),
             lambda: self.checkpoint(peer, list_name, epoch),
             etag=etag,
@@ -157,7 +194,7 @@ class Serving:
 
         def read(conn: Connection) -> bytes:
             log = self._granted_log(conn, peer, list_name, epoch)
-            return read_bodies(conn, log, bundle, Grantee(WHOLE_LIST))
+            return read_bodies(conn, log, bundle, _audience(conn, peer, log))
 
         return await self._database.read(read)
 
@@ -174,7 +211,7 @@ class Serving:
 
         def read(conn: Connection) -> bytes:
             log = self._granted_log(conn, peer, list_name, epoch)
-            return build_receipt(conn, log, leaf_index, Grantee(WHOLE_LIST))
+            return build_receipt(conn, log, leaf_index, _audience(conn, peer, log))
 
         return await self._database.read(read)
 
@@ -187,14 +224,14 @@ class Serving:
 
         return await self._database.read(read)
 
-    async def grants(self, peer: Peer) -> GrantsAnswer:
+    async def grants(self, peer: Peer) -> Grants:
         """Give the caller's own grants; none if it is in quarantine."""
 
-        def read(conn: Connection) -> GrantsAnswer:
-            if not _is_active(conn, peer):
-                return GrantsAnswer(0, ())
+        def read(conn: Connection) -> Grants:
+            if not is_active_peer(conn, peer):
+                return Grants(0, ())
             version, grants = peer_store.grants_of(conn, peer.peer_id)
-            return GrantsAnswer(version, tuple(grants))
+            return granted_rights(self._node_name, version, grants)
 
         return await self._database.read(read)
 
@@ -210,63 +247,6 @@ class Serving:
             return _note(deliveries.read_witnessed(conn, origin))
 
         return await self._database.read(read)
-
-    async def mirror_checkpoint(
-        self, peer: Peer, origin_hash: str, *, etag: str | None, seconds: int
-    ) -> bytes | None:
-        """Give our signed acknowledgement for a log of the caller's own.
-
-        The checkpoint up to which we have stored the log and applied every retraction
-        and erasure, with our mirror cosignature. Only to the node whose log it is:
-        relaying a log to third parties is not served yet.
-
-        Args:
-            peer: The caller.
-            origin_hash: Names the log, 64 hexadecimal digits.
-            etag: If-None-Match as it came.
-            seconds: How long to wait for one that is new to the caller, 30 at most.
-
-        Returns:
-            None if nothing changed in that time.
-        """
-
-        def find(conn: Connection) -> str:
-            return _own_origin(conn, peer, origin_hash)
-
-        def read(conn: Connection) -> bytes | None:
-            name = parse_origin(_own_origin(conn, peer, origin_hash))
-            log = logs.find_log(conn, name.origin)
-            if log is not None and log.mirror_checkpoint is not None:
-                return log.mirror_checkpoint
-            if peer_store.find_follow(conn, peer.peer_id, name.list_name) is None:
-                raise UnknownLogError
-            return None  # The first copy may be under way: worth waiting for.
-
-        origin = await self._database.read(find)
-        return await self._wait(
-            origin, lambda: self._database.read(read), etag=etag, seconds=seconds
-        )
-
-    async def _wait(
-        self,
-        origin: str,
-        read: Callable[[], Awaitable[bytes | None]],
-        *,
-        etag: str | None,
-        seconds: int,
-    ) -> bytes | None:
-        # Whoever may not have the log is refused before anything is kept for it.
-        note = await read()
-        if seconds > 0 and not _is_news(note, etag):
-            event = self._notices.subscribe(origin)
-            # Again after subscribing: a change in between is not missed.
-            note = await read()
-            if not _is_news(note, etag):
-                await _set_within(event, min(seconds, LONG_POLL_SECONDS))
-                # With all its checks: the grant may have been taken back.
-                note = await read()
-        found = _note(note)
-        return None if matches_etag(etag, found) else found
 
     def _origin(self, list_name: str, epoch: int) -> str:
         try:
@@ -288,7 +268,7 @@ class Serving:
         # the list exists.
         list_name = "" if log is None else log.list_name
         granted = peer_store.has_grant(conn, peer.peer_id, list_name)
-        is_active = _is_active(conn, peer)
+        is_active = is_active_peer(conn, peer)
         if log is None or not granted or log.role is not Role.OWN:
             raise UnknownLogError
         if not is_active:
@@ -296,16 +276,44 @@ class Serving:
         return log
 
 
+def granted_rights(node_name: str, version: int, grants: Sequence[Grant]) -> Grants:
+    """Say what a peer may fetch of this node, as it is told.
+
+    Args:
+        node_name: This node.
+        version: Of the peer's rights.
+        grants: All of them.
+    """
+    rows = (
+        ListGrant(
+            list_id(node_name, one.list_name),
+            one.granted_at,
+            one.scope,
+            one.may_relay,
+        )
+        for one in grants
+    )
+    return Grants(version, tuple(rows))
+
+
+def _audience(conn: Connection, peer: Peer, log: Log) -> Grantee:
+    """Give how far the peer's grant goes, in the transaction that reads the bodies."""
+    grant = peer_store.find_grant(conn, peer.peer_id, log.list_name)
+    if grant is None:
+        raise UnknownLogError
+    return Grantee(grant.scope)
+
+
 def _own_origin(conn: Connection, peer: Peer, origin_hash: str) -> str:
     origin = deliveries.find_by_origin_hash(conn, origin_hash)
     if origin is None or parse_origin(origin).node != peer.name:
         raise UnknownLogError
-    if not _is_active(conn, peer):
+    if not is_active_peer(conn, peer):
         raise UnknownLogError
     return origin
 
 
-def _is_active(conn: Connection, peer: Peer) -> bool:
+def is_active_peer(conn: Connection, peer: Peer) -> bool:
     """Tell whether we talk to a peer now; its request may have begun long ago."""
     latest = peer_store.find_peer(conn, peer.name)
     return latest is not None and latest.state is PeerState.ACTIVE

@@ -178,8 +178,11 @@ def verify_bundle(
     with blaming(peer, f"entries {raw.index} of {span.origin}", raw.entries):
         whole = parse_entry_bundle(raw.entries, span.width(raw.index))
         hashes = span.check_entries(raw.index, whole)[skip:]
+    # What hashes to what the log signed is the owner's, whoever sent it.
+    owner = parse_origin(span.origin).node
+    with blaming(owner, f"entries {raw.index} of {span.origin}", raw.entries):
         entries, unsupported = _parse_entries(span.origin, whole[skip:], where + skip)
-    bodies = _open_bodies(peer, span, raw, whole)[skip:]
+    bodies = open_bodies(peer, span.origin, raw, whole)[skip:]
     end = len(entries)
     kept = _note_erasures(entries, bodies[:end], where + skip, claims)
     return VerifiedBundle(
@@ -223,16 +226,25 @@ def open_package(
     )
 
 
-def _open_bodies(
-    peer: str, span: VerifiedRange, raw: RawBundle, entries: Sequence[bytes]
+def open_bodies(
+    peer: str, origin: str, raw: RawBundle, entries: Sequence[bytes]
 ) -> tuple[Body, ...]:
     """Parse a body bundle and check all of it, also what we have already.
 
     Evidence outlives every ERASE, and a body with one wrong byte is a real one. So it
     holds the entry and the digest of what came instead of a match, never the body.
+
+    Args:
+        peer: Who sent it.
+        origin: The log.
+        raw: What was sent.
+        entries: The bundle's entries, authentic.
+
+    Raises:
+        PeerMisbehavedError: A body is not what its entry commits to.
     """
-    what = f"bodies {raw.index} of {span.origin}"
-    list_id = parse_origin(span.origin).list_id
+    what = f"bodies {raw.index} of {origin}"
+    list_id = parse_origin(origin).list_id
     first_index = raw.index * TILE_WIDTH
     with blaming(peer, what, digest_of(raw.bodies)):
         bodies = parse_body_bundle(raw.bodies, len(entries))

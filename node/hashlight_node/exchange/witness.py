@@ -25,8 +25,9 @@ from hashlight_protocol import (
 )
 
 from .cosigning import cosigned_note
-from .errors import UnknownLogError
+from .errors import PeerQuarantinedError, UnknownLogError, UnknownPeerError
 from .evidence import quarantine_list
+from .sources import find_source, stop_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,21 +77,23 @@ class Witness:
         self._clock = clock
         self._on_notice = on_notice
 
-    async def add_checkpoint(self, peer: Peer, raw: bytes) -> bytes:
+    async def add_checkpoint(self, sender: Peer, raw: bytes) -> bytes:
         """Cosign a checkpoint, if it extends everything we know of its log.
 
         The new state is on disk before the cosignature leaves: two views of one log
         can never both be cosigned, not even across a crash.
 
         Args:
-            peer: Who sent it, authenticated. Peers announce their own logs only.
+            sender: Who sent it, authenticated. Peers announce their own logs, and
+                those that they relay to us.
             raw: The submission.
 
         Returns:
             Our signature line.
 
         Raises:
-            UnknownLogError: The log is not one of the peer's, or we may not know it.
+            UnknownLogError: The log is not one of the peer's, nor one that we follow
+                through it, or we may not know it.
             ConflictError: The proof starts at another size than we know.
             SplitViewError: We know another tree of that size. Both signed checkpoints
                 are kept as evidence, and the list is in quarantine.
@@ -106,8 +109,7 @@ class Witness:
         """
         request = parse_add_checkpoint(raw)
         name = _log_name(request)
-        if name.node != peer.name or peer.state is not PeerState.ACTIVE:
-            raise UnknownLogError
+        peer = await self._database.read(lambda conn: _owner(conn, sender, name))
         known = await self._database.read(lambda conn: _known_head(conn, peer, name))
         try:
             signed = await self._decide(peer, name, request, known)
@@ -157,7 +159,8 @@ class Witness:
                 log = (await self._list_notes.refresh(peer, name.list_name)).log(
                     name.origin
                 )
-        except PeerRefusedError:
+        except (PeerRefusedError, PeerQuarantinedError, UnknownPeerError):
+            # The last two: whoever relays the list to us is not asked any more.
             raise UnknownLogError from None
         if log is None:
             raise UnknownLogError
@@ -207,9 +210,27 @@ class Witness:
         self, peer: Peer, name: LogName, error: PeerMisbehavedError
     ) -> None:
         now = self._clock()
-        await self._database.write(
-            lambda conn: quarantine_list(conn, peer, name.list_name, error, now=now)
-        )
+
+        def keep(conn: Connection) -> None:
+            source = find_source(conn, peer, name.list_name)
+            stop_list(conn, source, name.list_name, error, now=now)
+
+        await self._database.write(keep)
+
+
+def _owner(conn: Connection, sender: Peer, name: LogName) -> Peer:
+    """Find whose log is announced: the sender's own, or one that it relays to us."""
+    owner = peer_store.find_peer(conn, name.node)
+    if sender.state is not PeerState.ACTIVE or owner is None:
+        raise UnknownLogError
+    if owner.name == sender.name:
+        return sender
+    follow = peer_store.find_follow(conn, owner.peer_id, name.list_name)
+    if follow is None or follow.via != sender.name:
+        raise UnknownLogError
+    if owner.state is not PeerState.ACTIVE:
+        raise UnknownLogError
+    return owner
 
 
 def _known_head(conn: Connection, peer: Peer, name: LogName) -> KnownHead | None:

@@ -10,7 +10,7 @@ import asyncio
 import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from hashlight_protocol import (
     MAX_BODY_BUNDLE_BYTES,
@@ -18,10 +18,12 @@ from hashlight_protocol import (
     MAX_ENTRY_BYTES,
     MAX_NOTE_BYTES,
     MAX_RECEIPT_BYTES,
+    MAX_RELAYED_BYTES,
     TILE_WIDTH,
     HttpRequest,
     MalformedError,
     encode_tile_path,
+    list_id,
     origin_hash,
     parse_origin,
 )
@@ -173,13 +175,28 @@ class PeerClient:
         )
         return _content(peer.name, await self._ask(peer, question))
 
+    async def fetch_relayed(
+        self, peer: Peer, node: str, list_name: str, what: Literal["list-note", "owner"]
+    ) -> bytes:
+        """Fetch from a relay what the owner of a list signed with its identity key.
+
+        Args:
+            peer: The relay.
+            node: The owner.
+            list_name: The list.
+            what: Its list note, or the descriptor of its owner.
+        """
+        path = f"/hsf/v1/mirror/{origin_hash(list_id(node, list_name))}/{what}"
+        question = Question("GET", path, f"{what} of {list_name}", MAX_DESCRIPTOR_BYTES)
+        return _content(peer.name, await self._ask(peer, question))
+
     async def fetch_checkpoint(
         self, peer: Peer, origin: str, *, wait_seconds: int = 0, etag: str | None = None
     ) -> Fetched | None:
         """Fetch a log's newest checkpoint.
 
         Args:
-            peer: Who publishes the log.
+            peer: Who publishes the log, or has a copy of it.
             origin: The log.
             wait_seconds: How long to wait for one other than `etag`; 30 at most.
             etag: The version we have.
@@ -187,14 +204,14 @@ class PeerClient:
         Returns:
             None if there is still no other than `etag`.
         """
-        path = f"{_prefix(origin)}/checkpoint"
+        path = f"{_prefix(peer, origin)}/checkpoint"
         what = f"checkpoint of {origin}"
         return await self._poll(peer, path, what, wait_seconds, etag)
 
     async def fetch_tile(self, peer: Peer, origin: str, tile: TileId) -> bytes:
         """Fetch a tile of hashes."""
         what = f"tile {tile.level}/{tile.index} of {origin}"
-        path = f"{_prefix(origin)}/{encode_tile_path(tile)}"
+        path = f"{_prefix(peer, origin)}/{encode_tile_path(tile)}"
         question = Question("GET", path, what, _TILE_BYTES)
         return _content(peer.name, await self._ask(peer, question))
 
@@ -202,7 +219,7 @@ class PeerClient:
         self, peer: Peer, origin: str, bundle: EntryBundleId
     ) -> bytes:
         """Fetch a bundle of entries."""
-        path = f"{_prefix(origin)}/{encode_tile_path(bundle)}"
+        path = f"{_prefix(peer, origin)}/{encode_tile_path(bundle)}"
         what = f"entries {bundle.index} of {origin}"
         question = Question("GET", path, what, _ENTRIES_BYTES)
         return _content(peer.name, await self._ask(peer, question))
@@ -211,7 +228,7 @@ class PeerClient:
         self, peer: Peer, origin: str, bundle: BodyBundleId
     ) -> bytes:
         """Fetch a bundle of bodies; compressed on the way, decoded here."""
-        path = f"{_prefix(origin)}/{encode_tile_path(bundle)}"
+        path = f"{_prefix(peer, origin)}/{encode_tile_path(bundle)}"
         what = f"bodies {bundle.index} of {origin}"
         question = Question("GET", path, what, MAX_BODY_BUNDLE_BYTES, holds_bodies=True)
         return _content(peer.name, await self._ask(peer, question))
@@ -223,7 +240,7 @@ class PeerClient:
 
     async def fetch_receipt(self, peer: Peer, origin: str, leaf_index: int) -> bytes:
         """Fetch a record with the proof that a log holds it."""
-        path = f"{_prefix(origin)}/receipt/{leaf_index}"
+        path = f"{_prefix(peer, origin)}/receipt/{leaf_index}"
         what = f"receipt {leaf_index} of {origin}"
         question = Question("GET", path, what, MAX_RECEIPT_BYTES, holds_bodies=True)
         return _content(peer.name, await self._ask(peer, question))
@@ -265,6 +282,13 @@ class PeerClient:
         path = f"/hsf/v1/mirror/{origin_hash(origin)}/checkpoint"
         what = f"mirror checkpoint of {origin}"
         return await self._poll(peer, path, what, wait_seconds, etag)
+
+    async def fetch_relayed_acknowledgements(self, peer: Peer, origin: str) -> bytes:
+        """Fetch what those who got a log of ours from a relay have acknowledged."""
+        path = f"/hsf/v1/mirror/{origin_hash(origin)}/acknowledgements"
+        what = f"third parties of {origin}"
+        question = Question("GET", path, what, MAX_RELAYED_BYTES)
+        return _content(peer.name, await self._ask(peer, question))
 
     async def fetch_witness_checkpoint(self, peer: Peer, origin: str) -> bytes:
         """Fetch the largest checkpoint of a log that a peer has seen."""
@@ -348,8 +372,11 @@ def _refuse_undialable(peer: Peer) -> None:
         raise PeerUnavailableError(peer.name, "it is pinned as one that is not dialled")
 
 
-def _prefix(origin: str) -> str:
+def _prefix(peer: Peer, origin: str) -> str:
     name = parse_origin(origin)
+    if name.node != peer.name:
+        # Of another node's log a peer has a copy at most.
+        return f"/hsf/v1/mirror/{origin_hash(origin)}"
     return f"/hsf/v1/log/{name.list_name}/{name.epoch}"
 
 

@@ -248,6 +248,13 @@ def set_list_state(
             set_log_state(connection, log.log_id, state, error)
 
 
+def set_verified_at(connection: Connection, log: Log, verified_at: int | None) -> Log:
+    """Set when a copy was last known to be complete; None if that is not known."""
+    statement = update(_logs).where(_logs.c.log_id == log.log_id)
+    connection.execute(statement.values(verified_at=verified_at))
+    return _reload(connection, log)
+
+
 def set_list_note(
     connection: Connection, log_id: int, note: bytes, version: int
 ) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, or_, select, update
 
 from hashlight_node.model import Follow, FollowState, Grant, Peer, PeerState
 from hashlight_node.store import tables
 from hashlight_node.store.errors import PeerExistsError
+from hashlight_node.store.scopes import scope_of_text, scope_text
 from hashlight_node.store.statements import has_changed, upsert
 from hashlight_protocol import WHOLE_LIST, parse_scope
 
@@ -24,7 +25,13 @@ _versions = tables.grant_versions
 _follows = tables.follows
 _past = tables.past_descriptors
 
-_GRANT_COLUMNS = (_peers.c.name, _grants.c.list_name, _grants.c.granted_at)
+_GRANT_COLUMNS = (
+    _peers.c.name,
+    _grants.c.list_name,
+    _grants.c.granted_at,
+    _grants.c.scope,
+    _grants.c.may_relay,
+)
 _FOLLOW_COLUMNS = (*_follows.c, _peers.c.name)
 
 
@@ -132,18 +139,41 @@ def touch_peer(connection: Connection, peer_id: int, now: int) -> None:
 
 
 def insert_grant(
-    connection: Connection, peer_id: int, list_name: str, now: int
+    connection: Connection,
+    peer_id: int,
+    list_name: str,
+    now: int,
+    *,
+    scope: GrantScope = WHOLE_LIST,
+    may_relay: bool = False,
 ) -> Grant:
-    """Give a peer the right to fetch one of our lists; giving it twice is once."""
+    """Give a peer the right to fetch one of our lists; giving it twice is once.
+
+    Given again with another scope, or another permission to relay, it is as it was
+    given last, and the version of the peer's rights grows.
+    """
+    text = scope_text(scope)
     statement = upsert(connection, _grants).values(
-        peer_id=peer_id, list_name=list_name, granted_at=now
+        peer_id=peer_id,
+        list_name=list_name,
+        granted_at=now,
+        scope=text,
+        may_relay=int(may_relay),
     )
-    if has_changed(connection, statement.on_conflict_do_nothing()):
+    replacing = statement.on_conflict_do_update(
+        index_elements=[_grants.c.peer_id, _grants.c.list_name],
+        set_={"scope": text, "may_relay": int(may_relay)},
+        where=or_(
+            _grants.c.scope.is_distinct_from(text),
+            _grants.c.may_relay != int(may_relay),
+        ),
+    )
+    if has_changed(connection, replacing):
         _count_up(connection, peer_id)
     query = _select_grants().where(
         _grants.c.peer_id == peer_id, _grants.c.list_name == list_name
     )
-    return Grant(*connection.execute(query).one())
+    return _grant_of(connection.execute(query).one())
 
 
 def delete_grant(connection: Connection, peer_id: int, list_name: str) -> bool:
@@ -179,10 +209,19 @@ def has_grant(connection: Connection, peer_id: int, list_name: str) -> bool:
     return connection.execute(query).first() is not None
 
 
+def find_grant(connection: Connection, peer_id: int, list_name: str) -> Grant | None:
+    """Look up a peer's right to fetch one of our lists, and how far it goes."""
+    query = _select_grants().where(
+        _grants.c.peer_id == peer_id, _grants.c.list_name == list_name
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _grant_of(row)
+
+
 def list_grants(connection: Connection) -> list[Grant]:
     """List all rights that we have given, by peer and list."""
     query = _select_grants().order_by(_peers.c.name, _grants.c.list_name)
-    return [Grant(*row) for row in connection.execute(query)]
+    return [_grant_of(row) for row in connection.execute(query)]
 
 
 def grants_of(connection: Connection, peer_id: int) -> tuple[int, list[Grant]]:
@@ -191,11 +230,17 @@ def grants_of(connection: Connection, peer_id: int) -> tuple[int, list[Grant]]:
     Returns:
         A version that grows with each change, 0 before the first, and the rights.
     """
-    query = select(_versions.c.version).where(_versions.c.peer_id == peer_id)
-    version: int = connection.execute(query).scalar() or 0
+    version = grants_version(connection, peer_id)
     grants = _select_grants().where(_grants.c.peer_id == peer_id)
     rows = connection.execute(grants.order_by(_grants.c.list_name))
-    return version, [Grant(*row) for row in rows]
+    return version, [_grant_of(row) for row in rows]
+
+
+def grants_version(connection: Connection, peer_id: int) -> int:
+    """Give the version of a peer's rights; 0 before the first."""
+    query = select(_versions.c.version).where(_versions.c.peer_id == peer_id)
+    version: int | None = connection.execute(query).scalar()
+    return version or 0
 
 
 def granted_peers(connection: Connection, list_name: str) -> list[Peer]:
@@ -264,6 +309,52 @@ def set_follow(
     )
 
 
+def set_via(connection: Connection, follow_id: int, via: str | None) -> None:
+    """Set which peer relays a list; None to ask its owner.
+
+    What is withheld here is to be asked for again, of whoever that is now, and what
+    somebody else let us do with the list no longer counts.
+    """
+    connection.execute(
+        update(_follows)
+        .where(_follows.c.follow_id == follow_id)
+        .values(via=via, may_relay=0, grants_version=0)
+    )
+
+
+def set_rights(
+    connection: Connection, follow: Follow, *, scope: GrantScope, may_relay: bool
+) -> None:
+    """Note what the owner of a list lets us have of it.
+
+    Args:
+        connection: In a write transaction.
+        follow: The follow, as it is now.
+        scope: Which records. With another scope than before, the bodies that are
+            withheld here are to be asked for again, whatever the version says: the
+            owner may have been restored from a backup.
+        may_relay: Whether we may pass them on.
+    """
+    values: dict[str, object] = {
+        "scope": scope_text(scope),
+        "may_relay": int(may_relay),
+    }
+    if scope != follow.scope:
+        values["grants_version"] = 0
+    connection.execute(
+        update(_follows).where(_follows.c.follow_id == follow.follow_id).values(values)
+    )
+
+
+def set_grants_version(connection: Connection, follow_id: int, version: int) -> None:
+    """Note that bodies that were withheld were asked for again under these rights."""
+    connection.execute(
+        update(_follows)
+        .where(_follows.c.follow_id == follow_id)
+        .values(grants_version=version)
+    )
+
+
 def delete_follow(connection: Connection, follow_id: int) -> None:
     """Stop copying a list; what was copied stays."""
     connection.execute(delete(_follows).where(_follows.c.follow_id == follow_id))
@@ -303,6 +394,16 @@ def peer_of_row(row: Row[Any]) -> Peer:
     )
 
 
+def _grant_of(row: Row[Any]) -> Grant:
+    return Grant(
+        peer_name=row.name,
+        list_name=row.list_name,
+        granted_at=row.granted_at,
+        scope=scope_of_text(row.scope),
+        may_relay=bool(row.may_relay),
+    )
+
+
 def _follow_of(row: Row[Any]) -> Follow:
     return Follow(
         follow_id=row.follow_id,
@@ -313,4 +414,8 @@ def _follow_of(row: Row[Any]) -> Follow:
         followed_at=row.followed_at,
         synced_at=row.synced_at,
         error=row.error,
+        via=row.via,
+        scope=scope_of_text(row.scope),
+        may_relay=bool(row.may_relay),
+        grants_version=row.grants_version,
     )

@@ -287,6 +287,8 @@ relay_grants: Final = Table(
     Column("node", Text, nullable=False),
     Column("list_name", Text, nullable=False),
     Column("granted_at", BigInteger, nullable=False),
+    # Whoever could fetch once may have it, and its owner asks who has erased.
+    Column("ended_at", BigInteger),
     UniqueConstraint("peer_id", "node", "list_name"),
 )
 

@@ -72,11 +72,12 @@ async def test_only_what_is_new_is_fetched(following: Pair) -> None:
     report = await alpha.follower.sync("shield.example", "ncii")
 
     assert (report.old_size, report.new_size) == (601, 621)
-    assert sorted(shield.kinds_asked()) == ["bodies", "checkpoint", "entries", "tile"]
+    kinds = ["bodies", "checkpoint", "entries", "grants", "tile"]
+    assert sorted(shield.kinds_asked()) == kinds
     assert (await alpha.log(log.origin)).root_hash == log.root()
 
 
-async def test_no_news_costs_one_request_and_counts_as_verified(
+async def test_no_news_costs_two_requests_and_counts_as_verified(
     following: Pair,
 ) -> None:
     alpha, shield = following
@@ -89,7 +90,7 @@ async def test_no_news_costs_one_request_and_counts_as_verified(
     report = await alpha.follower.sync("shield.example", "ncii")
 
     after = await alpha.log(shield.logs["ncii"].origin)
-    assert shield.kinds_asked() == ["checkpoint"]
+    assert shield.kinds_asked() == ["grants", "checkpoint"]
     assert (report.old_size, report.new_size) == (4, 4)
     assert after.verified_at == alpha.clock.now
     assert after.mirror_checkpoint == before.mirror_checkpoint

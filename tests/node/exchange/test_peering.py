@@ -15,16 +15,21 @@ from hashlight_node.exchange.errors import (
 )
 from hashlight_node.model import FollowState, LogState, PeerState
 from hashlight_node.peers.errors import PeerMisbehavedError, PeerUnavailableError
+from hashlight_node.store import peers as peer_store
+from hashlight_node.store.database import Connection
 from hashlight_protocol import (
     COSIGNATURE,
     ED25519,
     BadKeyError,
     Ed25519Signer,
+    GrantScope,
     MalformedError,
     StaleVersionError,
     UnknownKeyError,
     encode_vkey,
 )
+from hashlight_protocol.grants import MAX_GRANTS
+from support.clock import START
 from support.exchange_node import ExchangeNode
 from support.made_records import indicators
 from support.peer_simulator import PeerSimulator
@@ -147,6 +152,36 @@ async def test_revoking_takes_the_grant_back(
     assert await alpha.inspect.grants() == ()
     with pytest.raises(UnknownPeerError):
         await alpha.peering.revoke("nobody.example", "ours")
+
+
+async def test_a_grant_that_no_answer_could_tell_of_is_not_given(
+    following: Pair,
+) -> None:
+    alpha, shield = following
+    peer = await alpha.peer(shield.name)
+    await alpha.publisher.create_list("ours", {})
+
+    def grant_many(conn: Connection) -> None:
+        for number in range(MAX_GRANTS):
+            peer_store.insert_grant(conn, peer.peer_id, f"l{number}", START)
+
+    await alpha.database.write(grant_many)
+    with pytest.raises(MalformedError):
+        await alpha.peering.grant(shield.name, "ours")
+    assert len((await alpha.serving.grants(peer)).grants) == MAX_GRANTS
+
+
+async def test_nobody_is_granted_what_is_about_another_node(following: Pair) -> None:
+    alpha, shield = following
+    await alpha.publisher.create_list("ours", {})
+    with pytest.raises(MalformedError, match="another node"):
+        await alpha.peering.grant(
+            shield.name, "ours", scope=GrantScope(None, None, "beta.example")
+        )
+    granted = await alpha.peering.grant(
+        shield.name, "ours", scope=GrantScope(None, None, shield.name)
+    )
+    assert granted.scope.about == shield.name
 
 
 async def test_following_queues_a_first_look(following: Pair) -> None:

@@ -17,6 +17,7 @@ from hashlight_node.store import deliveries
 from hashlight_protocol import (
     COSIGNATURE,
     Ed25519Signer,
+    GrantScope,
     Reason,
     append_signatures,
     cosign,
@@ -254,6 +255,18 @@ async def test_a_push_repeated_for_others_does_not_bother_who_has_seen_it(
     alpha.clock.advance(3600)
     (delivery,) = await alpha.pusher.push(ORIGIN)
     assert delivery.cosigned_at == alpha.clock.now
+
+
+async def test_a_changed_right_is_pushed_though_the_log_has_no_news(
+    granting: Pair,
+) -> None:
+    alpha, shield = granting
+    await alpha.pusher.push(ORIGIN)
+    scope = GrantScope(frozenset({"ncii:adult"}), None, None)
+    await alpha.peering.grant("shield.example", "ours", scope=scope)
+    await alpha.pusher.push(ORIGIN)
+    await alpha.pusher.push(ORIGIN)
+    assert len(shield.pushed) == 2
 
 
 async def test_a_sweep_queues_what_was_missed_only(granting: Pair) -> None:

@@ -38,6 +38,7 @@ from support.peer_simulator import PeerSimulator
 
 SIGNER = Ed25519Signer("alpha.example#h1", ED25519, os.urandom(32))
 CLOCK = ManualClock()
+OTHERS = "other.example/hsf/v1/log/ncii/1"
 ORIGIN = "shield.example/hsf/v1/log/ncii/1"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -470,6 +471,18 @@ async def test_a_query_is_never_sent(shield: PeerSimulator, client: PeerClient) 
             lambda c, p: c.fetch_mirror_checkpoint(p, ORIGIN),
             f"/hsf/v1/mirror/{origin_hash(ORIGIN)}/checkpoint",
         ),
+        (
+            lambda c, p: c.fetch_relayed_acknowledgements(p, ORIGIN),
+            f"/hsf/v1/mirror/{origin_hash(ORIGIN)}/acknowledgements",
+        ),
+        (
+            lambda c, p: c.fetch_tile(p, OTHERS, TileId(0, 0, 3)),
+            f"/hsf/v1/mirror/{origin_hash(OTHERS)}/tile/0/000.p/3",
+        ),
+        (
+            lambda c, p: c.fetch_relayed(p, "other.example", "ncii", "owner"),
+            f"/hsf/v1/mirror/{origin_hash('other.example/hsf/v1/log/ncii')}/owner",
+        ),
     ],
 )
 async def test_each_question_goes_to_its_endpoint(
@@ -478,7 +491,7 @@ async def test_each_question_goes_to_its_endpoint(
     ask: Callable[[PeerClient, Peer], Awaitable[object]],
     path: str,
 ) -> None:
-    for kind in ("nothing", "mirror"):
+    for kind in ("nothing", "mirror", "grants"):
         shield.play(kind, answering(200, b"answer"))
     answer = await ask(client, pinned(shield))
     assert answer in (b"answer", Fetched(b"answer", None))

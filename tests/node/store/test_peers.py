@@ -9,6 +9,7 @@ import pytest
 from hashlight_node.model import Follow, FollowState, Grant, Peer, PeerState
 from hashlight_node.store import peers
 from hashlight_node.store.errors import PeerExistsError
+from hashlight_protocol import WHOLE_LIST, GrantScope
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -91,6 +92,43 @@ def test_each_change_of_grants_counts_their_version_up(conn: Connection) -> None
     assert peers.delete_grant(conn, peer_id, "ncii")
     assert not peers.delete_grant(conn, peer_id, "ncii")
     assert peers.grants_of(conn, peer_id) == (3, [second])
+
+
+def test_another_scope_replaces_the_one_before_and_is_a_change(
+    conn: Connection,
+) -> None:
+    peer_id = _insert(conn).peer_id
+    adult = GrantScope(frozenset({"ncii:adult"}), None, None)
+    assert peers.find_grant(conn, peer_id, "ncii") is None
+    first = peers.insert_grant(conn, peer_id, "ncii", 5, scope=adult)
+    assert first == Grant("alpha.example", "ncii", 5, adult)
+    assert peers.insert_grant(conn, peer_id, "ncii", 6, scope=adult) == first
+    assert peers.grants_version(conn, peer_id) == 1
+    whole = peers.insert_grant(conn, peer_id, "ncii", 7)
+    assert whole == Grant("alpha.example", "ncii", 5, WHOLE_LIST)
+    assert peers.find_grant(conn, peer_id, "ncii") == whole
+    assert peers.grants_version(conn, peer_id) == 2
+
+
+def test_what_an_owner_lets_us_have_is_kept_and_asked_for_again_when_it_changes(
+    conn: Connection,
+) -> None:
+    alpha = _insert(conn)
+    adult = GrantScope(frozenset({"ncii:adult"}), frozenset({"pdq"}), "us.example")
+    follow = peers.insert_follow(conn, alpha.peer_id, "ncii", 5)
+    peers.set_rights(conn, follow, scope=adult, may_relay=True)
+    peers.set_grants_version(conn, follow.follow_id, 4)
+    found = peers.find_follow(conn, alpha.peer_id, "ncii")
+    assert found is not None
+    assert (found.scope, found.may_relay, found.grants_version) == (adult, True, 4)
+    peers.set_rights(conn, found, scope=adult, may_relay=False)
+    found = peers.find_follow(conn, alpha.peer_id, "ncii")
+    assert found is not None
+    assert (found.may_relay, found.grants_version) == (False, 4)
+    peers.set_rights(conn, found, scope=WHOLE_LIST, may_relay=False)
+    found = peers.find_follow(conn, alpha.peer_id, "ncii")
+    assert found is not None
+    assert (found.scope, found.grants_version) == (WHOLE_LIST, 0)
 
 
 def test_a_follow_is_kept_until_it_is_given_up(conn: Connection) -> None:

@@ -10,6 +10,7 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hashlight_node.exchange.mirroring import Mirroring
     from hashlight_node.exchange.receiving import Receiver
     from hashlight_node.exchange.receiving_notes import NoteReceiver
     from hashlight_node.exchange.serve import Serving
@@ -27,6 +28,7 @@ class FederationParts:
         descriptor: Gives this node's signed descriptor; None before its first.
         receiver: Takes entries and bodies that peers upload.
         note_receiver: Takes what they say about themselves.
+        mirroring: Answers out of our copies of other nodes' logs.
     """
 
     node_name: str
@@ -35,6 +37,7 @@ class FederationParts:
     descriptor: Callable[[], bytes | None]
     receiver: Receiver
     note_receiver: NoteReceiver
+    mirroring: Mirroring
 
 
 PARTS: Final = web.AppKey("federation_parts", FederationParts)

@@ -28,6 +28,7 @@ from . import (
     policy,
     publishing,
     records,
+    relays,
     status,
     tokens,
 )
@@ -60,6 +61,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *peers.OPERATIONS,
     *grants.OPERATIONS,
     *follows.OPERATIONS,
+    *relays.OPERATIONS,
     *status.OPERATIONS,
     *deliveries.OPERATIONS,
     *evidence.OPERATIONS,

@@ -19,6 +19,7 @@ from hashlight_node.peers.errors import (
     PeerUnavailableError,
 )
 from hashlight_node.store import peers as store
+from hashlight_node.store import withheld
 from hashlight_protocol import encode_timestamp
 
 from .answers import JsonAnswer, NoAnswer
@@ -36,6 +37,8 @@ from .models.peering import (
 from .operations import NO_BODY, Call, operation
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hashlight_node.exchange.follow import SyncReport
     from hashlight_node.model import Follow
 
@@ -56,7 +59,9 @@ async def create_follow(call: Call[NewFollow]) -> FollowDetail:
     The first copy begins at once. While the peer has not granted the list, the follow
     waits.
     """
-    return _show(await call.parts.peering.follow(call.body.peer, call.body.list))
+    body = call.body
+    followed = await call.parts.peering.follow(body.peer, body.list, via=body.via)
+    return (await _show_all(call.parts, [followed]))[0]
 
 
 @operation(
@@ -72,7 +77,7 @@ async def list_follows(call: Call[None]) -> FollowPage:
     rows, cursor = call.page.cut(
         follows, lambda follow: f"{follow.peer_name}/{follow.list_name}"
     )
-    return {"follows": [_show(follow) for follow in rows], "next_cursor": cursor}
+    return {"follows": await _show_all(call.parts, rows), "next_cursor": cursor}
 
 
 @operation(
@@ -181,7 +186,15 @@ def _show_report(report: SyncReport) -> SyncedShown:
     }
 
 
-def _show(follow: Follow) -> FollowDetail:
+async def _show_all(parts: LocalParts, follows: Sequence[Follow]) -> list[FollowDetail]:
+    counts = await parts.database.read(withheld.count_by_list)
+    return [
+        _show(follow, counts.get((follow.peer_name, follow.list_name), 0))
+        for follow in follows
+    ]
+
+
+def _show(follow: Follow, withheld_count: int) -> FollowDetail:
     return {
         "peer": follow.peer_name,
         "list": follow.list_name,
@@ -189,6 +202,9 @@ def _show(follow: Follow) -> FollowDetail:
         "followed_at": encode_timestamp(follow.followed_at),
         "synced_at": optional_instant(follow.synced_at),
         "error": follow.error,
+        "via": follow.via,
+        "may_relay": follow.may_relay,
+        "withheld": withheld_count,
     }
 
 

@@ -52,6 +52,7 @@ PATH_PARAMETERS: Final[Mapping[str, PathParameter]] = {
         "ncii",
     ),
     "peer": PathParameter(_NODE, "Name of a peer.", "shield.example"),
+    "owner": PathParameter(_NODE, "Name of the node whose list it is.", "ngo.example"),
     "ref": PathParameter(
         f"{_NODE}/hsf/v1/log/{_LIST}/[1-9][0-9]{{0,8}}#{_NUMBER}",
         "Reference of a record, `<origin>#<index>`, percent-encoded whole.",

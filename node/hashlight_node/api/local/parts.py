@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from hashlight_node.exchange.lookup import Lookup
     from hashlight_node.exchange.peering import Peering
     from hashlight_node.exchange.policies import Policies
+    from hashlight_node.exchange.previewing import Previews
     from hashlight_node.exchange.publish import Publisher
+    from hashlight_node.exchange.relaying import Relaying
     from hashlight_node.exchange.rotation import KeyRotation
     from hashlight_node.exchange.snapshots import Snapshots
     from hashlight_node.matching.matcher import Matcher
@@ -84,6 +86,7 @@ class LocalParts(LookupParts):
             are none.
         snapshots_sent: How many snapshots are made and sent.
         event_streams: How many readers follow what changes.
+        previews_made: How many lists are gone through to tell what a grant would do.
     """
 
     identity: VerifierKey
@@ -100,11 +103,14 @@ class LocalParts(LookupParts):
     feed: Feed
     explain: Explain
     rotation: KeyRotation
+    previews: Previews
+    relaying: Relaying
     snapshots: Snapshots
     matcher: Matcher
     worker_metrics: Callable[[], Awaitable[Mapping[str, bytes]]] = _none
     snapshots_sent: Pressure = field(default_factory=for_snapshots)
     event_streams: Pressure = field(default_factory=for_event_streams)
+    previews_made: Pressure = field(default_factory=for_snapshots)
 
 
 PARTS: Final = web.AppKey("local_parts", LocalParts)

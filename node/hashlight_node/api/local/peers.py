@@ -27,13 +27,15 @@ from hashlight_protocol import (
 
 from .answers import JsonAnswer
 from .bodies import JsonBody
+from .grants import show_grant
 from .instants import optional_instant
-from .models.peering import NewPeer, NewPin, PeerDetail, PeerPage
+from .models.peering import NewPeer, NewPin, OnePeer, PeerDetail, PeerPage
 from .models.wire import Nothing
 from .operations import NO_BODY, Call, operation
 
 if TYPE_CHECKING:
-    from hashlight_node.model import Peer
+    from hashlight_node.model import Grant, Peer
+    from hashlight_node.store.database import Connection
 
 _NO_MEMBERS: Final = JsonBody(Nothing, is_required=False)
 
@@ -108,16 +110,21 @@ async def list_peers(call: Call[None]) -> PeerPage:
     "/v1/peers/{peer}",
     scope=Scope.AUDIT,
     takes=NO_BODY,
-    gives=JsonAnswer(PeerDetail),
+    gives=JsonAnswer(OnePeer),
     raises=(UnknownPeerError,),
 )
-async def get_peer(call: Call[None]) -> PeerDetail:
-    """Show one peer."""
+async def get_peer(call: Call[None]) -> OnePeer:
+    """Show one peer, and what it may fetch of ours."""
     name = call.path["peer"]
-    peer = await call.parts.database.read(lambda conn: store.find_peer(conn, name))
-    if peer is None:
-        raise UnknownPeerError(name)
-    return show_peer(peer)
+
+    def read(conn: Connection) -> tuple[Peer, list[Grant]]:
+        peer = store.find_peer(conn, name)
+        if peer is None:
+            raise UnknownPeerError(name)
+        return peer, store.grants_of(conn, peer.peer_id)[1]
+
+    peer, grants = await call.parts.database.read(read)
+    return {**show_peer(peer), "grants": [*map(show_grant, grants)]}
 
 
 @operation(

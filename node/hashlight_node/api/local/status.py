@@ -10,6 +10,7 @@ from hashlight_protocol import encode_timestamp
 
 from .answers import JsonAnswer
 from .deliveries import show_standing
+from .grants import show_grant
 from .instants import optional_instant
 from .models.status import StatusAnswer
 from .operations import NO_BODY, Call, operation
@@ -93,7 +94,7 @@ def _show_peer(status: PeerStatus, standings: Sequence[Standing]) -> PeerStatusS
         "base": status.base,
         "state": status.state,
         "contacted_at": optional_instant(status.contacted_at),
-        "grants": [grant.list_name for grant in status.grants],
+        "grants": [*map(show_grant, status.grants)],
         "follows": [follow.list_name for follow in status.follows],
         "deliveries": [
             {

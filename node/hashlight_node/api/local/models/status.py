@@ -9,6 +9,7 @@ from hashlight_node.exchange.alerts import AlertCode, Severity
 from hashlight_node.model import FollowState, LogState, PeerState, Role
 
 from .deliveries import StandingShown
+from .peering import PeerGrant
 from .wire import Count, HexHash, Timestamp
 
 FreshnessName = Literal["fresh", "warn", "no-relay", "stale"]
@@ -72,7 +73,9 @@ class PeerStatusShown(TypedDict):
     base: str
     state: PeerState
     contacted_at: Timestamp | None
-    grants: Annotated[list[str], Field(description="Our lists that it may fetch.")]
+    grants: Annotated[
+        list[PeerGrant], Field(description="Our lists that it may fetch, and how far.")
+    ]
     follows: Annotated[list[str], Field(description="Its lists that we copy.")]
     deliveries: list[DeliveryShown]
     acknowledgements: list[AcknowledgementShown]

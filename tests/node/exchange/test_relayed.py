@@ -1,0 +1,179 @@
+"""What a relay says that others acknowledged is believed as far as it is signed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from hashlight_node.exchange.relayed import RelayedCollector
+from hashlight_node.peers.errors import PeerMisbehavedError
+from hashlight_node.store.relayed import list_relayed
+from hashlight_protocol import (
+    Checkpoint,
+    RelayedNode,
+    append_signatures,
+    cosign,
+    encode_relayed,
+    sign_checkpoint,
+)
+from support.clock import ManualClock
+from support.made_records import shared
+from support.nodes import until
+from support.peer_simulator import Answer, PeerSimulator
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from hashlight_node.model import RelayedAcknowledgement
+    from support.exchange_node import ExchangeNode
+
+ORIGIN = "alpha.example/hsf/v1/log/ours/1"
+GAMMA = PeerSimulator("gamma.example", ManualClock())
+GAMMA.base = "http://127.0.0.1:1"
+
+
+@pytest.fixture
+async def relay(alpha: ExchangeNode, beta: PeerSimulator) -> PeerSimulator:
+    """Let beta relay a list of alpha that has two entries."""
+    await alpha.publisher.create_list("ours", {})
+    await alpha.publisher.publish("ours", [shared(1)])
+    await alpha.peering.add_peer(beta.base, beta.vkey)
+    return beta
+
+
+async def acknowledged(alpha: ExchangeNode) -> RelayedNode:
+    """Give what gamma would have signed."""
+    note = (await alpha.log(ORIGIN)).checkpoint or b""
+    cosigned = append_signatures(note, cosign(note, GAMMA.mirror, now=alpha.clock.now))
+    return RelayedNode(GAMMA.identity.key, GAMMA.descriptor(), cosigned)
+
+
+def collector_of(alpha: ExchangeNode) -> RelayedCollector:
+    return RelayedCollector(
+        database=alpha.database,
+        client=alpha.client,
+        keyring=alpha.keyring,
+        clock=alpha.clock,
+    )
+
+
+async def collect(
+    alpha: ExchangeNode, relay: PeerSimulator, *nodes: RelayedNode
+) -> tuple[bool, list[RelayedAcknowledgement]]:
+    """Have the relay say so, ask it, and give what is known then."""
+    relay.honest()
+    relay.tamper("nothing", lambda _: Answer("others", encode_relayed(nodes)))
+    has_all = await collector_of(alpha).collect(
+        ORIGIN, await alpha.peer("beta.example")
+    )
+    log = await alpha.log(ORIGIN)
+    return has_all, await alpha.read(lambda conn: list_relayed(conn, log.log_id))
+
+
+async def test_what_a_third_party_signed_is_kept_and_counts(
+    alpha: ExchangeNode, relay: PeerSimulator
+) -> None:
+    node = await acknowledged(alpha)
+    assert (await collect(alpha, relay, replace(node, checkpoint=b"")))[0] is False
+    has_all, (said,) = await collect(alpha, relay, node)
+    assert has_all
+    assert (said.node, said.via) == ("gamma.example", "beta.example")
+    assert (said.tree_size, said.acknowledged_at) == (2, alpha.clock.now)
+    assert (said.note, said.descriptor) == (node.checkpoint, node.descriptor)
+    # What it has signed once stays, whatever the relay says later.
+    assert await collect(alpha, relay) == (True, [said])
+    await alpha.publisher.publish("ours", [shared(2)])
+    assert await collect(alpha, relay, node) == (False, [said])
+
+
+async def signed_by_another_mirror(alpha: ExchangeNode) -> bytes:
+    note = (await alpha.log(ORIGIN)).checkpoint or b""
+    other = PeerSimulator("gamma.example", alpha.clock).mirror
+    return append_signatures(note, cosign(note, other, now=alpha.clock.now))
+
+
+async def signed_in_the_future(alpha: ExchangeNode) -> bytes:
+    note = (await alpha.log(ORIGIN)).checkpoint or b""
+    at = alpha.clock.now + 86_400
+    return append_signatures(note, cosign(note, GAMMA.mirror, now=at))
+
+
+async def of_another_tree(alpha: ExchangeNode) -> bytes:
+    signer = alpha.keyring.log(ORIGIN)
+    note = sign_checkpoint(Checkpoint(ORIGIN, 2, bytes(32)), [signer])
+    return append_signatures(note, cosign(note, GAMMA.mirror, now=alpha.clock.now))
+
+
+async def of_a_larger_tree(alpha: ExchangeNode) -> bytes:
+    signer = alpha.keyring.log(ORIGIN)
+    note = sign_checkpoint(Checkpoint(ORIGIN, 9, bytes(32)), [signer])
+    return append_signatures(note, cosign(note, GAMMA.mirror, now=alpha.clock.now))
+
+
+@pytest.mark.parametrize(
+    ("forge", "code"),
+    [
+        (signed_by_another_mirror, "unknown-key"),
+        (signed_in_the_future, "malformed"),
+        (of_another_tree, "split-view"),
+        (of_a_larger_tree, "rollback"),
+    ],
+)
+async def test_a_forged_word_is_none_and_convicts_the_relay(
+    alpha: ExchangeNode,
+    relay: PeerSimulator,
+    forge: Callable[[ExchangeNode], Awaitable[bytes]],
+    code: str,
+) -> None:
+    node = await acknowledged(alpha)
+    checkpoint = await forge(alpha)
+    has_all, (said,) = await collect(alpha, relay, replace(node, checkpoint=checkpoint))
+    assert not has_all
+    assert (said.node, said.tree_size, said.acknowledged_at) == (
+        "gamma.example",
+        0,
+        None,
+    )
+    evidence = await alpha.inspect.evidence()
+    assert [(one.peer_name, one.code) for one in evidence] == [("beta.example", code)]
+
+
+async def test_a_node_that_we_know_by_another_key_is_not_believed(
+    alpha: ExchangeNode, relay: PeerSimulator
+) -> None:
+    node = await acknowledged(alpha)
+    stranger = PeerSimulator("gamma.example", alpha.clock)
+    await alpha.peering.pin(stranger.vkey, None)
+    assert (await collect(alpha, relay, node))[1] == []
+    own = RelayedNode(alpha.keyring.identity.key)
+    assert (await collect(alpha, relay, own))[1] == []
+
+
+async def test_a_name_keeps_the_key_that_it_had_first(
+    alpha: ExchangeNode, relay: PeerSimulator
+) -> None:
+    node = await acknowledged(alpha)
+    _, before = await collect(alpha, relay, replace(node, checkpoint=b""))
+    other = PeerSimulator("gamma.example", alpha.clock)
+    other.base = GAMMA.base
+    note = (await alpha.log(ORIGIN)).checkpoint or b""
+    cosigned = append_signatures(note, cosign(note, other.mirror, now=alpha.clock.now))
+    usurper = RelayedNode(other.identity.key, other.descriptor(), cosigned)
+    assert (await collect(alpha, relay, usurper))[1] == before
+
+
+async def test_an_answer_that_is_none_convicts_the_relay(
+    alpha: ExchangeNode, relay: PeerSimulator
+) -> None:
+    peer = await alpha.peer("beta.example")
+    collector = collector_of(alpha)
+    relay.tamper("nothing", lambda _: Answer("others", b"{}"))
+    with pytest.raises(PeerMisbehavedError):
+        await collector.collect(ORIGIN, peer)
+    # In the background it is kept, and nothing else ends.
+    collector.start(ORIGIN, peer)
+    await until(lambda: not collector.is_collecting)
+    evidence = await alpha.inspect.evidence()
+    assert [one.peer_name for one in evidence] == ["beta.example"]
