@@ -94,10 +94,11 @@ async def test_news_of_a_followed_list_is_copied(scene: Scene) -> None:
         await asyncio.sleep(0.1)  # The first sweep is over: nothing is followed yet.
         await scene.alpha.peering.follow("shield.example", "ncii")
         await until_matching(scene.alpha, 2)
-    assert (
-        'hashlight_records_total{list="ncii",peer="shield.example",result="in"} 3.0'
-        in scene.metrics
-    )
+        # It is counted when the sync is over, a moment after the records are found.
+        counted = (
+            'hashlight_records_total{list="ncii",peer="shield.example",result="in"} 3.0'
+        )
+        await until(lambda: counted in scene.metrics)
     assert 'hashlight_sync_seconds_count{peer="shield.example"} 1.0' in scene.metrics
 
 
