@@ -191,6 +191,7 @@ class ExchangeSettings(_Section):
     heartbeat_seconds: int = Field(default=3600, ge=60, le=86_400)
     request_timeout_seconds: int = Field(default=30, ge=1, le=600)
     allow_private_addresses: bool = False
+    quorum: Path | None = Field(default=None, strict=False)
 
 
 class MatchingSettings(_Section):
@@ -311,7 +312,7 @@ def _override(
 def _environment_value(model: object, key: str, text: str) -> object:
     """Read text as the key's type; what does not parse is left for validation."""
     fields = getattr(model, "model_fields", {})
-    if key not in fields or fields[key].annotation in (str, Path):
+    if key not in fields or fields[key].annotation in (str, Path, Path | None):
         return text
     try:
         return tomllib.loads(f"value = {text}")["value"]
@@ -331,7 +332,11 @@ def _sentence(detail: ErrorDetails) -> str:
 def _resolve(settings: Settings, directory: Path) -> Settings:
     keys = KeySettings(directory=directory / settings.keys.directory)
     store = StoreSettings(url=_absolute_url(settings.store.url, directory))
-    return settings.model_copy(update={"keys": keys, "store": store})
+    update: dict[str, object] = {"keys": keys, "store": store}
+    if settings.exchange.quorum is not None:
+        quorum = directory / settings.exchange.quorum
+        update["exchange"] = settings.exchange.model_copy(update={"quorum": quorum})
+    return settings.model_copy(update=update)
 
 
 def _absolute_url(url: str, directory: Path) -> str:

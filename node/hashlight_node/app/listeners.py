@@ -12,6 +12,8 @@ from hashlight_node.api.local.application import build_local
 from hashlight_node.api.local.counts import collect_counts
 from hashlight_node.api.local.match_events import accept_match_events
 from hashlight_node.api.local.parts import LocalLimits, LocalParts
+from hashlight_node.exchange.gossip import EVIDENCE_FEATURE
+from hashlight_node.exchange.gossip import FEATURE as GOSSIP_FEATURE
 from hashlight_node.exchange.serve import LONG_POLL_SECONDS
 from hashlight_node.keys import publish_descriptor
 from hashlight_protocol import MAX_ADD_CHECKPOINT_BYTES, Descriptor, HttpKey
@@ -43,12 +45,14 @@ def federation_application(
             "concurrent_requests": CONCURRENT_REQUESTS,
             "long_poll_seconds": LONG_POLL_SECONDS,
         },
+        features=(EVIDENCE_FEATURE, GOSSIP_FEATURE),
     )
     app = build_federation(
         FederationParts(
             node_name=node.name,
             serving=use_cases.serving,
             witness=use_cases.witness,
+            gossip=use_cases.gossip,
             descriptor=publish_descriptor(on.keyring, descriptor),
         ),
         authenticator=Authenticator(

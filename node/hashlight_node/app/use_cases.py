@@ -9,6 +9,8 @@ from hashlight_node.exchange.clusters import Clusters
 from hashlight_node.exchange.copying import FollowParts
 from hashlight_node.exchange.explain import Explain
 from hashlight_node.exchange.follow import Follower
+from hashlight_node.exchange.forks import ForkFinder
+from hashlight_node.exchange.gossip import Gossip
 from hashlight_node.exchange.inspect import Inspect
 from hashlight_node.exchange.list_notes import ListNotes
 from hashlight_node.exchange.live import LiveView
@@ -18,6 +20,7 @@ from hashlight_node.exchange.policies import Policies
 from hashlight_node.exchange.publish import Publisher
 from hashlight_node.exchange.push import Pusher
 from hashlight_node.exchange.serve import Serving
+from hashlight_node.exchange.shared_logs import SharedLogs
 from hashlight_node.exchange.witness import Witness
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ class UseCases:
     clusters: Clusters
     explain: Explain
     inspect: Inspect
+    gossip: Gossip
 
 
 def build_use_cases(on: Foundation) -> UseCases:
@@ -54,6 +58,10 @@ def build_use_cases(on: Foundation) -> UseCases:
         mirror=on.keyring.mirror,
         clock=on.clock,
         notices=on.notices,
+        quorum=on.quorum,
+    )
+    finder = ForkFinder(
+        database=on.database, client=on.client, clock=on.clock, notices=on.notices
     )
     view = LiveView(on.database, clock=on.clock)
     return UseCases(
@@ -78,6 +86,7 @@ def build_use_cases(on: Foundation) -> UseCases:
             signer=on.keyring.witness,
             clock=on.clock,
             on_notice=on.notices.announced,
+            finder=finder,
         ),
         follower=Follower(following),
         peering=Peering(
@@ -120,4 +129,18 @@ def build_use_cases(on: Foundation) -> UseCases:
             clock=on.clock,
         ),
         inspect=Inspect(database=on.database, clock=on.clock, node_name=name),
+        gossip=Gossip(
+            database=on.database,
+            client=on.client,
+            shared=SharedLogs(
+                database=on.database,
+                list_notes=list_notes,
+                keyring=on.keyring,
+                node_name=name,
+            ),
+            finder=finder,
+            quorum=on.quorum,
+            notices=on.notices,
+            clock=on.clock,
+        ),
     )

@@ -18,6 +18,7 @@ from hashlight_protocol import BadProofError, Erase, RecordEntry, Retract
 from .cosigning import bare_note, cosigned_note
 from .erasures import ErasureClaims
 from .errors import FollowQuarantinedError, PeerQuarantinedError, UnknownFollowError
+from .quorum import Quorum
 from .scrubbing import scrub
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class FollowParts:
         mirror: Our mirror key: we stored and applied everything up to it.
         clock: Unix seconds.
         notices: Wakes whoever waits for our acknowledgement.
+        quorum: Who must have seen a checkpoint before it is used.
     """
 
     database: Database
@@ -70,6 +72,7 @@ class FollowParts:
     mirror: Signer
     clock: Clock
     notices: Notices
+    quorum: Quorum = field(default_factory=Quorum)
 
 
 @dataclass(slots=True)

@@ -18,11 +18,13 @@ from hashlight_node.peers.errors import (
 from hashlight_node.store import logs
 from hashlight_node.store import peers as peer_store
 from hashlight_node.store.errors import ScrubError
-from hashlight_protocol import parse_origin
+from hashlight_node.store.forks import is_forked
+from hashlight_protocol import QuorumNotMetError, parse_origin
 
 from .errors import (
     ExchangeError,
     FollowQuarantinedError,
+    ForkedLogError,
     PeerQuarantinedError,
     UnknownFollowError,
     UnknownPeerError,
@@ -169,6 +171,10 @@ class Follower:
             note = await self._parts.list_notes.current(peer, list_name)
             if note.newest.state == "abandoned":
                 return await self._wait(follow, _ABANDONED)
+            if await self._parts.database.read(
+                lambda conn: is_forked(conn, note.newest.origin)
+            ):
+                return await self._stop_forked(follow, note.newest.origin)
             log = await self._copy_of(peer, note)
             pull = Pull(
                 self._parts, peer=peer, follow=follow, log=log, progress=progress
@@ -182,6 +188,8 @@ class Follower:
         except PeerMisbehavedError as error:
             await self._quarantine(peer, list_name, error)
             raise
+        except QuorumNotMetError as error:
+            return await self._wait_for_quorum(follow, error)
         self._backoff.succeeded(key)
         seconds = asyncio.get_running_loop().time() - started
         return await self._report(follow, log.origin, tally, seconds)
@@ -221,6 +229,27 @@ class Follower:
             follow.list_name,
             origin=None,
             state=FollowState.WAITING,
+            error=reason,
+        )
+
+    async def _wait_for_quorum(
+        self, follow: Follow, error: QuorumNotMetError
+    ) -> SyncReport:
+        """Look again soon: cosignatures are collected while we wait."""
+        key = (follow.peer_name, follow.list_name)
+        seconds = self._backoff.failed(key, self._parts.clock())
+        self._parts.notices.sync_later(*key, seconds)
+        return await self._wait(follow, f"{error.code}: {error}")
+
+    async def _stop_forked(self, follow: Follow, origin: str) -> SyncReport:
+        """Stop again what was released: only a later log of the list may go on."""
+        reason = str(ForkedLogError(origin))
+        await self._set(follow, FollowState.QUARANTINED, reason)
+        return SyncReport(
+            follow.peer_name,
+            follow.list_name,
+            origin=origin,
+            state=FollowState.QUARANTINED,
             error=reason,
         )
 

@@ -9,6 +9,7 @@ from hashlight_node.model import FollowState, LogState, PeerState
 from hashlight_node.peers.errors import PeerMisbehavedError, blaming
 from hashlight_node.store import logs
 from hashlight_node.store import peers as peer_store
+from hashlight_node.store.forks import is_forked
 from hashlight_protocol import (
     ED25519,
     BadKeyError,
@@ -312,7 +313,8 @@ def _peer(conn: Connection, peer_name: str) -> Peer:
 def _start_again(conn: Connection, follow: Follow) -> Follow:
     """Let a list be copied again, from where its copy stopped."""
     log = logs.find_followed_log(conn, follow.peer_name, follow.list_name)
-    if log is not None:
+    # A log that forked stays where it is; only a later one can be taken up.
+    if log is not None and not is_forked(conn, log.origin):
         logs.set_log_state(conn, log.log_id, LogState.ACTIVE, None)
     if follow.state is not FollowState.QUARANTINED:
         return follow
