@@ -247,7 +247,9 @@ async def test_stopping_releases_long_polls(tmp_path: Path) -> None:
             assert not poll.done()
             started = time.monotonic()
         assert time.monotonic() - started < 3
-        assert await asyncio.wait_for(poll, 1) is None
+        answer = await asyncio.wait_for(poll, 1)
+        # Beta has cosigned meanwhile, which is worth an answer and no waking.
+        assert answer is None or answer.body.startswith(known.body)
 
 
 async def test_a_request_that_is_under_way_is_finished(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             pusher=alpha.pusher,
             follower=alpha.follower,
             peering=alpha.peering,
+            gossip=alpha.gossip,
             key_refresher=KeyRefresher(clock),
             metrics=Metrics(version="0", spec_version="HSF/1"),
             clock=clock,

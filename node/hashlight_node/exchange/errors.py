@@ -268,7 +268,9 @@ class ForkedLogError(ExchangeError):
     code = "forked"
 
     def __init__(self, origin: str) -> None:
-        super().__init__(f"the log {origin} forked; only a later one can take its place")
+        super().__init__(
+            f"the log {origin} forked; only a later one can take its place"
+        )
         self.origin = origin
 
 

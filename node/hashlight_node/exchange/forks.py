@@ -22,7 +22,7 @@ from hashlight_protocol import (
 )
 
 from .errors import ForkedLogError
-from .evidence import quarantine_list
+from .evidence import has_room, quarantine_list
 from .linking import find_fork, find_fork_here
 
 if TYPE_CHECKING:
@@ -69,17 +69,18 @@ def keep_fork(
         return False
     blame = _blame(owner, evidence, raw)
     list_name = parse_origin(origin).list_name
-    # Not by `keep_evidence`, which is content with two bare checkpoints that somebody
-    # kept before; there is one row like this for each log.
-    deliveries.save_evidence(
-        conn,
-        peer_id=owner.peer_id,
-        list_name=list_name,
-        code=blame.code,
-        what=str(blame),
-        found_at=now,
-        payload=raw,
-    )
+    if has_room(conn, owner, list_name):
+        # Not by `keep_evidence`, which is content with two bare checkpoints that
+        # somebody kept before; there is one row like this for each log.
+        deliveries.save_evidence(
+            conn,
+            peer_id=owner.peer_id,
+            list_name=list_name,
+            code=blame.code,
+            what=str(blame),
+            found_at=now,
+            payload=raw,
+        )
     _log.error("log forked; evidence is kept", peer=owner.name, origin=origin)
     copied = logs.find_followed_log(conn, owner.name, list_name)
     if copied is None or copied.origin == origin:
@@ -169,6 +170,4 @@ class ForkFinder:
 def _blame(owner: Peer, evidence: ForkEvidence, raw: bytes) -> PeerMisbehavedError:
     older = parse_checkpoint(parse_note(evidence.older).text)
     cause = SplitViewError(older.origin, older.tree_size)
-    return PeerMisbehavedError(
-        owner.name, f"checkpoints of {older.origin}", cause, raw
-    )
+    return PeerMisbehavedError(owner.name, f"checkpoints of {older.origin}", cause, raw)

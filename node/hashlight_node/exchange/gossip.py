@@ -42,7 +42,7 @@ from .forks import keep_own_fork
 from .linking import find_fork_here
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Iterable
 
     from hashlight_node.model import Clock, Peer
     from hashlight_node.peers.client import PeerClient
@@ -269,7 +269,9 @@ class Gossip:
         return theirs
 
     async def _tell_all(self, origin: str, away: set[str]) -> None:
-        fork = await self._database.read(lambda conn: fork_store.find_fork(conn, origin))
+        fork = await self._database.read(
+            lambda conn: fork_store.find_fork(conn, origin)
+        )
         if fork is None:
             return
         owner = parse_origin(origin).node
@@ -278,23 +280,33 @@ class Gossip:
         for peer in peers:
             if peer.name in memory.told | away or not _offers(peer, EVIDENCE_FEATURE):
                 continue
-            try:
-                if peer.name != owner and peer.name not in memory.knows:
-                    await self._meet(peer, origin, fork.evidence)
-                await self._client.send_evidence(peer, fork.evidence)
-            except PeerUnavailableError:
-                away.add(peer.name)
-                continue
-            except PeerRefusedError as error:
-                _log.info("evidence is not taken", peer=peer.name, code=error.code)
-                if peer.name in memory.knows:
-                    continue  # It may not have the keys now; the next sweep tries.
-            except (PeerMisbehavedError, ProtocolError, UnknownLogError) as error:
-                _log.warning("comparing failed", peer=peer.name, code=error.code)
-            memory.told.add(peer.name)
+            if peer.name == owner or peer.name in memory.knows:
+                work = self._client.send_evidence(peer, fork.evidence)
+            else:
+                work = self._introduce(peer, origin, fork.evidence)
+            if await self._is_told(
+                peer, work, away, is_known=peer.name in memory.knows
+            ):
+                memory.told.add(peer.name)
 
-    async def _meet(self, peer: Peer, origin: str, evidence: bytes) -> None:
-        """Find out whether a peer knows a log, before it hears that it forked.
+    async def _is_told(
+        self, peer: Peer, work: Awaitable[None], away: set[str], *, is_known: bool
+    ) -> bool:
+        """Give evidence to a peer; tells whether there is no need to try again."""
+        try:
+            await work
+        except PeerUnavailableError:
+            away.add(peer.name)
+            return False
+        except PeerRefusedError as error:
+            _log.info("evidence is not taken", peer=peer.name, code=error.code)
+            return not is_known  # It may not have the log's keys just now.
+        except (PeerMisbehavedError, ProtocolError) as error:
+            _log.warning("comparing failed", peer=peer.name, code=error.code)
+        return True
+
+    async def _introduce(self, peer: Peer, origin: str, evidence: bytes) -> None:
+        """Give evidence to a peer that first shows that it knows the log.
 
         Raises:
             PeerRefusedError: It does not.
@@ -303,6 +315,7 @@ class Gossip:
             raise PeerRefusedError(peer.name, 404, "not-found")
         note = parse_fork_evidence(evidence).newer
         await self._client.compare_checkpoint(peer, origin, note)
+        await self._client.send_evidence(peer, evidence)
 
     # ----------------------------------------------------------------------- judging
 
@@ -360,7 +373,9 @@ class Gossip:
             peer
             for peer in willing
             if peer.name not in memory.knows
-            and not 0 <= now - memory.asked_at.get(peer.name, now + 1) < _STRANGER_SECONDS
+            and not 0
+            <= now - memory.asked_at.get(peer.name, now + 1)
+            < _STRANGER_SECONDS
         ]
         memory.turn += 1
         chosen = [*_rotated(known, memory.turn), *_rotated(others, memory.turn)]
@@ -378,9 +393,7 @@ def _offers(peer: Peer, feature: str) -> bool:
 
 def _active(conn: Connection) -> list[Peer]:
     return [
-        peer
-        for peer in peer_store.list_peers(conn)
-        if peer.state is PeerState.ACTIVE
+        peer for peer in peer_store.list_peers(conn) if peer.state is PeerState.ACTIVE
     ]
 
 

@@ -25,7 +25,7 @@ from hashlight_protocol import (
 
 from .disclosure import Grantee
 from .errors import UnknownLogError
-from .published import read_bodies, read_entries, read_tile
+from .published import read_bodies, read_checkpoint, read_entries, read_tile
 from .receipts import build_receipt
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from hashlight_protocol import BodyBundleId, EntryBundleId, TileId
 
     from .notices import Notices
+
+_TEXT_TAG: Final = 17  # A quotation mark and the first half of an entity tag.
 
 LONG_POLL_SECONDS: Final = 30
 """Longest that an answer is held back. Source: SPEC.md#limits."""
@@ -55,8 +57,13 @@ class GrantsAnswer:
 
 
 def etag_of(content: bytes) -> str:
-    """Name a version of what we serve; strong, and equal on every restart."""
-    return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    """Name a version of what we serve; strong, and equal on every restart.
+
+    The first half is the same for one text with other signatures, see `names_text`.
+    """
+    text, _, _ = content.rpartition(b"\n\n")
+    halves = (hashlib.sha256(part).hexdigest() for part in (text, content))
+    return '"{:.16}{:.32}"'.format(*halves)
 
 
 def matches_etag(header: str | None, content: bytes) -> bool:
@@ -68,6 +75,15 @@ def matches_etag(header: str | None, content: bytes) -> bool:
         return False
     tag = etag_of(content)
     return any(part.strip() in {tag, f"W/{tag}", "*"} for part in header.split(","))
+
+
+def names_text(header: str | None, note: bytes) -> bool:
+    """Tell whether an If-None-Match header names this note, whoever signed it since."""
+    if header is None:
+        return False
+    start = etag_of(note)[:_TEXT_TAG]
+    parts = (part.strip().removeprefix("W/") for part in header.split(","))
+    return any(part == "*" or part.startswith(start) for part in parts)
 
 
 class Serving:
@@ -88,16 +104,22 @@ class Serving:
         self._node_name = node_name
 
     async def checkpoint(self, peer: Peer, list_name: str, epoch: int) -> bytes:
-        """Give a log's newest checkpoint."""
-        log = await self._database.read(
-            lambda conn: self._granted_log(conn, peer, list_name, epoch)
-        )
-        return _note(log.checkpoint)
+        """Give a log's newest checkpoint, with the cosignatures that we collected."""
+
+        def read(conn: Connection) -> bytes:
+            log = self._granted_log(conn, peer, list_name, epoch)
+            return _note(read_checkpoint(conn, log))
+
+        return await self._database.read(read)
 
     async def wait_checkpoint(
         self, peer: Peer, list_name: str, epoch: int, *, etag: str | None, seconds: int
     ) -> bytes | None:
         """Give a log's newest checkpoint once it is another than the caller has.
+
+        A cosignature more makes another representation, which who asks without waiting
+        is given. It ends no waiting: each push would wake every follower once for each
+        other follower.
 
         Args:
             peer: The caller.
@@ -114,6 +136,7 @@ class Serving:
             lambda: self.checkpoint(peer, list_name, epoch),
             etag=etag,
             seconds=seconds,
+            is_known=names_text,
         )
 
     async def tile(self, peer: Peer, list_name: str, epoch: int, tile: TileId) -> bytes:
@@ -254,14 +277,18 @@ class Serving:
         *,
         etag: str | None,
         seconds: int,
+        is_known: Callable[[str | None, bytes], bool] = matches_etag,
     ) -> bytes | None:
+        def is_news(note: bytes | None) -> bool:
+            return note is not None and not is_known(etag, note)
+
         # Whoever may not have the log is refused before anything is kept for it.
         note = await read()
-        if seconds > 0 and not _is_news(note, etag):
+        if seconds > 0 and not is_news(note):
             event = self._notices.subscribe(origin)
             # Again after subscribing: a change in between is not missed.
             note = await read()
-            if not _is_news(note, etag):
+            if not is_news(note):
                 await _set_within(event, min(seconds, LONG_POLL_SECONDS))
                 # With all its checks: the grant may have been taken back.
                 note = await read()
@@ -309,10 +336,6 @@ def _is_active(conn: Connection, peer: Peer) -> bool:
     """Tell whether we talk to a peer now; its request may have begun long ago."""
     latest = peer_store.find_peer(conn, peer.name)
     return latest is not None and latest.state is PeerState.ACTIVE
-
-
-def _is_news(note: bytes | None, etag: str | None) -> bool:
-    return note is not None and not matches_etag(etag, note)
 
 
 async def _set_within(event: asyncio.Event, seconds: int) -> None:

@@ -57,9 +57,7 @@ def list_witnessed(connection: Connection) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def newest_cosigned(
-    connection: Connection, log_id: int, tree_size: int
-) -> list[bytes]:
+def newest_cosigned(connection: Connection, log_id: int, tree_size: int) -> list[bytes]:
     """Read one log of ours with the newest cosignature of each peer over one size.
 
     Returns:

@@ -45,6 +45,6 @@ async def take_evidence(request: Request) -> web.Response:
     Source: SPEC.md#fork-evidence.
     """
     if request.content_type != _JSON:
-        raise UnsupportedMediaError
+        raise UnsupportedMediaError(_JSON)
     await request.app[PARTS].gossip.accept(request[PEER], request[BODY])
     return web.Response(status=204, headers={"Cache-Control": NOT_KEPT})
