@@ -101,6 +101,11 @@ class PeerSimulator:
         self.seen: dict[str, bytes] = {}
         self.views: dict[str, dict[str, LogSimulator]] = {}
         self._caller = ""
+        self._posts = {
+            _ADD: self._cosign,
+            _COMPARE: self._compare,
+            _EVIDENCE: self._take_evidence,
+        }
         self._tricks: list[tuple[str, Callable[[Answer], Answer]]] = []
         self._plays: dict[
             str, Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -215,13 +220,8 @@ class PeerSimulator:
     def _answer(self, path: str, body: bytes) -> Answer:
         if path == "/.well-known/hsf":
             return Answer("descriptor", self.descriptor())
-        if path == _ADD:
-            return self._cosign(body)
-        if path == _COMPARE:
-            return self._compare(body)
-        if path == _EVIDENCE:
-            self.evidence.append(body)
-            return Answer("evidence", b"", 204)
+        if path in self._posts:
+            return self._posts[path](body)
         if mirrored := _MIRROR.fullmatch(path):
             note = self.mirrored.get(mirrored[1])
             answer = replace(NOT_FOUND, kind="mirror")
@@ -242,6 +242,10 @@ class PeerSimulator:
         note = self.seen.get(unverified_origin(body))
         answer = replace(NOT_FOUND, kind="compare")
         return answer if note is None else Answer("compare", note)
+
+    def _take_evidence(self, body: bytes) -> Answer:
+        self.evidence.append(body)
+        return Answer("evidence", b"", 204)
 
     def _cosign(self, body: bytes) -> Answer:
         self.pushed.append(body)
