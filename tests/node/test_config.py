@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from hashlight_node.app.quorum import read_policy
 from hashlight_node.config import (
     PolicyRule,
     Settings,
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pydantic import BaseModel
+from hashlight_node.exchange.quorum import NO_QUORUM
+from hashlight_protocol import MAX_POLICY_BYTES
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "hashlight.example.toml"
 MINIMAL = """\
@@ -314,3 +317,28 @@ def test_init_refuses_a_node_that_could_not_start(
 ) -> None:
     with pytest.raises(SettingsError, match=r"hashlight\.toml"):
         initial_config(name, base, local)
+
+
+def test_a_policy_is_found_beside_the_file(
+    write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    section = '[exchange]\nquorum = "policy.txt"\n'
+    settings = load_settings(write(MINIMAL + section), {})
+    assert settings.exchange.quorum == tmp_path / "policy.txt"
+    named = {"HASHLIGHT_EXCHANGE_QUORUM": "/etc/policy.txt"}
+    settings = load_settings(write(MINIMAL), named)
+    assert settings.exchange.quorum == Path("/etc/policy.txt")
+
+
+def test_a_policy_that_cannot_be_used_stops_the_node(tmp_path: Path) -> None:
+    path = tmp_path / "policy.txt"
+    with pytest.raises(SettingsError, match="No such file"):
+        read_policy(path)
+    path.write_text("witness beta\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match="a line defines nothing"):
+        read_policy(path)
+    path.write_text("#" * MAX_POLICY_BYTES + "\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match="limit"):
+        read_policy(path)
+    path.write_text("quorum none\n", encoding="utf-8")
+    assert read_policy(path) == read_policy(None) == NO_QUORUM

@@ -88,11 +88,11 @@ class Quorum:
             self.learn(signed.note_bytes)
         note = bare_note(signed)
         room = MAX_SIGNATURES - len(signed.opened.verified)
-        lines = self._learned.get(signed.opened.note.text, {}).values()
+        known = self._learned.get(signed.opened.note.text, {})
+        for line in islice(known.values(), room):
+            note = append_signatures(note, line)
         try:
-            verify_quorum(
-                append_signatures(note, b"".join(islice(lines, room))), self._policy
-            )
+            verify_quorum(note, self._policy)
         except UnknownKeyError:
             witnesses = len(self._policy.witnesses)
             raise QuorumNotMetError(origin, size, 0, witnesses) from None
