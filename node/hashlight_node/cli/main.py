@@ -9,6 +9,7 @@ import typer
 from hashlight_node import __version__
 from hashlight_node.cli import (
     demonstration,
+    evidence,
     explaining,
     exporting,
     feedback,
@@ -51,6 +52,7 @@ def _root(
 for commands in (
     demonstration,
     nodes,
+    evidence,
     lists,
     importing,
     lookups,

@@ -63,33 +63,64 @@ def hash_images(
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(help="A .tlog-proof.")],
+    file: Annotated[
+        Path, typer.Argument(help="A .tlog-proof, or evidence that a log forked.")
+    ],
     vkey: Annotated[
         list[str],
         typer.Option(help="The log's verifier key, from `hashlight list show`."),
     ],
+    list_note: Annotated[
+        Path | None,
+        typer.Option(help="Take the log's keys from here; VKEY is then the node's."),
+    ] = None,
     _config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a receipt offline. Exit code 0: proven; 3: not proven."""
-    from hashlight_protocol import (
-        ProtocolError,
-        open_receipt,
-        parse_vkey,
-    )
+    """Check a receipt or evidence offline. Exit code 0: proven; 3: not proven."""
+    from hashlight_protocol import ProtocolError, parse_vkey
 
     with reported(as_json=as_json):
         keys = [parse_vkey(text) for text in vkey]
-        try:
-            raw = file.read_bytes()
-        except OSError as error:
-            message = f"{file}: {error.strerror}"
-            raise CommandError(message) from error
+        raw = _read(file)
+        noted = None if list_note is None else _read(list_note)
     try:
-        verified = open_receipt(raw, keys)
+        if noted is not None:
+            keys = _keys_of_list(noted, keys)
+        # A receipt begins with its name, evidence is a line of JSON.
+        if raw.startswith(b"{"):
+            _verify_fork(raw, keys, as_json=as_json)
+        else:
+            _verify_receipt(raw, keys, as_json=as_json)
     except ProtocolError as error:
         message = f"not verified: {error}{_hint(keys)}"
         fail(message, code=EXIT_UNVERIFIED, as_json=as_json, kind=error.code)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        message = f"{file}: {error.strerror}"
+        raise CommandError(message) from error
+
+
+def _keys_of_list(raw: bytes, identities: list[VerifierKey]) -> list[VerifierKey]:
+    from hashlight_protocol import UnknownKeyError, open_list_note
+
+    for identity in identities:
+        try:
+            note = open_list_note(raw, identity)
+        except UnknownKeyError:
+            continue
+        return [key for log in note.logs for key in log.vkeys]
+    raise UnknownKeyError("list note")
+
+
+def _verify_receipt(raw: bytes, keys: list[VerifierKey], *, as_json: bool) -> None:
+    from hashlight_protocol import open_receipt
+
+    verified = open_receipt(raw, keys)
     checkpoint = verified.checkpoint
     answer: Json = {
         "verified": True,
@@ -108,12 +139,29 @@ def verify(
     emit(answer, as_json=as_json, render=render)
 
 
+def _verify_fork(raw: bytes, keys: list[VerifierKey], *, as_json: bool) -> None:
+    from hashlight_node.cli.evidence import describe_fork
+    from hashlight_protocol import parse_fork_evidence, verify_fork
+
+    shown = parse_fork_evidence(raw)
+    verify_fork(shown, keys)
+    fork = describe_fork(raw)
+    answer: Json = {"verified": True, "fork": fork}
+
+    def render(out: Console) -> None:
+        said = f"verified: {shown.origin} signed two histories"
+        out.print(said, markup=False, soft_wrap=True)
+        out.print_json(data=fork)
+
+    emit(answer, as_json=as_json, render=render)
+
+
 def _hint(keys: list[VerifierKey]) -> str:
     """Say what is wrong when somebody gives a node's identity key."""
     if any("/hsf/v1/log/" not in key.name for key in keys):
         return (
-            "; a receipt is signed by its log: use the vkey that "
-            "`hashlight list show` prints, not the node's identity key"
+            "; what a log signed is verified with the vkey that `hashlight list show` "
+            "prints; with the node's identity key give the list note as well"
         )
     return ""
 
