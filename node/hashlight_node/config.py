@@ -191,7 +191,7 @@ class ExchangeSettings(_Section):
     heartbeat_seconds: int = Field(default=3600, ge=60, le=86_400)
     request_timeout_seconds: int = Field(default=30, ge=1, le=600)
     allow_private_addresses: bool = False
-    quorum: Path | None = Field(default=None, strict=False)
+    quorum: str = ""
 
 
 class MatchingSettings(_Section):
@@ -312,7 +312,7 @@ def _override(
 def _environment_value(model: object, key: str, text: str) -> object:
     """Read text as the key's type; what does not parse is left for validation."""
     fields = getattr(model, "model_fields", {})
-    if key not in fields or fields[key].annotation in (str, Path, Path | None):
+    if key not in fields or fields[key].annotation in (str, Path):
         return text
     try:
         return tomllib.loads(f"value = {text}")["value"]
@@ -333,8 +333,8 @@ def _resolve(settings: Settings, directory: Path) -> Settings:
     keys = KeySettings(directory=directory / settings.keys.directory)
     store = StoreSettings(url=_absolute_url(settings.store.url, directory))
     update: dict[str, object] = {"keys": keys, "store": store}
-    if settings.exchange.quorum is not None:
-        quorum = directory / settings.exchange.quorum
+    if settings.exchange.quorum:
+        quorum = str(directory / settings.exchange.quorum)
         update["exchange"] = settings.exchange.model_copy(update={"quorum": quorum})
     return settings.model_copy(update=update)
 

@@ -10,13 +10,15 @@ from hashlight_node.exchange.errors import FollowQuarantinedError
 from hashlight_node.model import FollowState
 from hashlight_node.store import forks
 from hashlight_node.store import peers as peer_store
-from hashlight_protocol import parse_fork_evidence, verify_fork
+from hashlight_protocol import encode_vkey, parse_fork_evidence, verify_fork
 from support.clock import ManualClock
 from support.log_simulator import LogSimulator
 from support.made_records import indicators
 from support.nodes import make_settings
 from support.peer_simulator import PeerSimulator
 from support.running_companies import RunningCompany, until
+from verifier.forks import check_fork
+from verifier.notes import read_vkey
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -121,6 +123,7 @@ async def test_two_views_shown_to_two_followers_reach_all_who_know_the_log(
         fork = await fork_at(company)
         assert fork is not None
         verify_fork(parse_fork_evidence(fork.evidence), [log.signer.key])
+        check_fork(fork.evidence, [read_vkey(encode_vkey(log.signer.key))])
         assert await state_at(company) is FollowState.QUARANTINED
         with pytest.raises(FollowQuarantinedError):
             await company.node.use_cases.follower.sync("shield.example", "ncii")
