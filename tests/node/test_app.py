@@ -16,7 +16,7 @@ import pytest
 
 from hashlight_node.api.local.bearer import generate_secret, hash_secret
 from hashlight_node.app import RunningNode, start_node, system_clock
-from hashlight_node.config import split_address
+from hashlight_node.config import SettingsError, split_address
 from hashlight_node.keys import KeyFileError
 from hashlight_node.model import Handling, Scope
 from hashlight_node.store import logs
@@ -187,6 +187,19 @@ async def test_a_node_without_its_keys_does_not_start(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, "shield.example")
     (settings.keys.directory / "mirror.key").unlink()
     await refuse(settings, KeyFileError)
+
+
+async def test_a_node_whose_quorum_cannot_be_read_does_not_start(
+    tmp_path: Path,
+) -> None:
+    quorum = '\n[exchange]\nquorum = "policy.txt"\n'
+    settings = make_settings(tmp_path, "shield.example", quorum)
+    (tmp_path / "shield.example" / "policy.txt").write_text("quorum nobody\n")
+    with pytest.raises(
+        SettingsError, match=r"policy\.txt: .*the quorum is not defined"
+    ):
+        async with start_node(settings):
+            pass
 
 
 async def test_a_node_without_its_database_does_not_start(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hashlight_node.exchange.applied import Applied
 from hashlight_node.exchange.copying import FollowParts
 from hashlight_node.exchange.follow import Follower
 from hashlight_node.exchange.forks import ForkFinder
-from hashlight_node.exchange.gossip import Gossip
+from hashlight_node.exchange.gossip import Gossip, GossipParts
 from hashlight_node.exchange.inspect import Inspect
 from hashlight_node.exchange.list_notes import ListNotes
 from hashlight_node.exchange.live import LiveView
@@ -227,18 +227,20 @@ def _build(
         ),
         inspect=Inspect(database=database, clock=clock, node_name=name),
         gossip=Gossip(
-            database=database,
-            client=client,
-            shared=SharedLogs(
+            GossipParts(
                 database=database,
-                list_notes=list_notes,
-                keyring=keyring,
-                node_name=name,
-            ),
-            finder=finder,
-            quorum=quorum,
-            notices=notices,
-            clock=clock,
+                client=client,
+                shared=SharedLogs(
+                    database=database,
+                    list_notes=list_notes,
+                    keyring=keyring,
+                    node_name=name,
+                ),
+                finder=finder,
+                quorum=quorum,
+                notices=notices,
+                clock=clock,
+            )
         ),
         quorum=quorum,
     )

@@ -10,7 +10,7 @@ from hashlight_node.exchange.copying import FollowParts
 from hashlight_node.exchange.explain import Explain
 from hashlight_node.exchange.follow import Follower
 from hashlight_node.exchange.forks import ForkFinder
-from hashlight_node.exchange.gossip import Gossip
+from hashlight_node.exchange.gossip import Gossip, GossipParts
 from hashlight_node.exchange.inspect import Inspect
 from hashlight_node.exchange.list_notes import ListNotes
 from hashlight_node.exchange.live import LiveView
@@ -130,17 +130,19 @@ def build_use_cases(on: Foundation) -> UseCases:
         ),
         inspect=Inspect(database=on.database, clock=on.clock, node_name=name),
         gossip=Gossip(
-            database=on.database,
-            client=on.client,
-            shared=SharedLogs(
+            GossipParts(
                 database=on.database,
-                list_notes=list_notes,
-                keyring=on.keyring,
-                node_name=name,
-            ),
-            finder=finder,
-            quorum=on.quorum,
-            notices=on.notices,
-            clock=on.clock,
+                client=on.client,
+                shared=SharedLogs(
+                    database=on.database,
+                    list_notes=list_notes,
+                    keyring=on.keyring,
+                    node_name=name,
+                ),
+                finder=finder,
+                quorum=on.quorum,
+                notices=on.notices,
+                clock=on.clock,
+            )
         ),
     )

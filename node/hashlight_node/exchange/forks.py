@@ -161,6 +161,10 @@ class ForkFinder:
     async def keep(self, owner: Peer, evidence: ForkEvidence) -> None:
         """Keep evidence that was verified; if it is news, others should have it."""
         now = self._clock()
+        if await self._database.read(
+            lambda conn: store.is_forked(conn, evidence.origin)
+        ):
+            return  # A flood of it does not even keep the writer busy.
         if await self._database.write(
             lambda conn: keep_fork(conn, evidence, owner, now=now)
         ):

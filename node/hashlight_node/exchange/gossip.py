@@ -86,12 +86,11 @@ class _Memory:
     turn: int = 0
 
 
-class Gossip:
-    """Compares what peers see of logs that we both know, and passes evidence on.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GossipParts:
+    """What comparing needs.
 
-    For one event loop; not thread-safe.
-
-    Args:
+    Attributes:
         database: The store.
         client: Asks peers.
         shared: Finds logs and their keys.
@@ -101,24 +100,32 @@ class Gossip:
         clock: Unix seconds.
     """
 
-    def __init__(  # noqa: PLR0913 -- each is a part of its own
-        self,
-        *,
-        database: Database,
-        client: PeerClient,
-        shared: SharedLogs,
-        finder: ForkFinder,
-        quorum: Quorum,
-        notices: Notices,
-        clock: Clock,
-    ) -> None:
-        self._database = database
-        self._client = client
-        self._shared = shared
-        self._finder = finder
-        self._quorum = quorum
-        self._notices = notices
-        self._clock = clock
+    database: Database
+    client: PeerClient
+    shared: SharedLogs
+    finder: ForkFinder
+    quorum: Quorum
+    notices: Notices
+    clock: Clock
+
+
+class Gossip:
+    """Compares what peers see of logs that we both know, and passes evidence on.
+
+    For one event loop; not thread-safe.
+
+    Args:
+        parts: Collaborators.
+    """
+
+    def __init__(self, parts: GossipParts) -> None:
+        self._database = parts.database
+        self._client = parts.client
+        self._shared = parts.shared
+        self._finder = parts.finder
+        self._quorum = parts.quorum
+        self._notices = parts.notices
+        self._clock = parts.clock
         self._memory: dict[str, _Memory] = {}
 
     # ------------------------------------------------------------ what peers send us

@@ -225,7 +225,7 @@ class Serving:
         """Give the largest checkpoint that we have cosigned of the caller's own log.
 
         Only to the node whose log it is, which needs it after a restore from backup.
-        Gossip between the followers of a log is not served yet.
+        Followers of a log compare, see `Gossip`.
         """
 
         def read(conn: Connection) -> bytes:
