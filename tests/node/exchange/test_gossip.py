@@ -348,6 +348,99 @@ async def test_what_the_owner_does_not_link_is_suspect_and_no_proof(
     await assert_unharmed(alpha)
 
 
+@pytest.mark.parametrize(("kept", "more"), [(2, 3), (2, 900)])
+async def test_a_list_that_is_only_cosigned_is_compared_by_its_owners_hashes(
+    scene: Scene, kept: int, more: int
+) -> None:
+    alpha, shield, beta = scene
+    other = shield.create_list("other")
+    other.publish(indicators(300, first=50))
+    await alpha.witness.add_checkpoint(
+        await alpha.peer("shield.example"), submission(other, 0)
+    )
+    lie = forked(other, kept, more)
+    beta.seen[other.origin] = lie.note()
+    if lie.size > other.size:
+        shield.logs["other"] = lie
+    await alpha.gossip.sweep()
+    found = await alpha.read(lambda conn: forks.find_fork(conn, other.origin))
+    assert found is not None
+    verify_fork(parse_fork_evidence(found.evidence), [other.signer.key])
+    # The list that we follow is another one.
+    follow = await alpha.follow("shield.example", "ncii")
+    assert follow.state is FollowState.ACTIVE
+
+
+async def test_a_fork_is_told_although_its_owner_is_in_quarantine(scene: Scene) -> None:
+    alpha, shield, beta = scene
+    older, newer = _views(shield)
+    await alpha.gossip.accept(
+        await alpha.peer(beta.name), encode_fork_evidence(evidence_of(older, newer))
+    )
+    await alpha.peering.quarantine("shield.example")
+    async with PeerSimulator("gamma.example", alpha.clock).running() as gamma:
+        gamma.features = ("evidence", "gossip")
+        gamma.seen[ORIGIN] = older.note()
+        await alpha.peering.add_peer(gamma.base, gamma.vkey)
+        await alpha.gossip.sweep()
+        assert len(gamma.evidence) == 1
+    assert shield.evidence == []
+
+
+@pytest.mark.parametrize("features", [(), ("gossip",), ("evidence",)])
+async def test_what_a_peer_does_not_offer_is_not_asked_of_it(
+    scene: Scene, features: tuple[str, ...]
+) -> None:
+    alpha, shield, beta = scene
+    older, newer = _views(shield)
+    beta.features, beta.version = features, 2
+    beta.seen[ORIGIN] = older.note()
+    await alpha.peering.refresh_descriptor(beta.name)
+    await alpha.gossip.sweep()
+    assert beta.kinds_asked().count("compare") == ("gossip" in features)
+    await alpha.gossip.accept(
+        await alpha.peer("shield.example"),
+        encode_fork_evidence(evidence_of(older, newer)),
+    )
+    await alpha.gossip.spread(ORIGIN)
+    assert beta.evidence == []
+
+
+async def test_a_log_without_evidence_is_nothing_to_tell(scene: Scene) -> None:
+    alpha, _, beta = scene
+    beta.asked.clear()
+    await alpha.gossip.spread(ORIGIN)
+    assert beta.asked == []
+
+
+async def test_a_peer_that_is_away_is_asked_once_in_a_sweep(scene: Scene) -> None:
+    alpha, shield, beta = scene
+    other = shield.create_list("other")
+    await alpha.witness.add_checkpoint(
+        await alpha.peer("shield.example"), submission(other, 0)
+    )
+    beta.tamper("compare", lambda answer: _with_status(answer, 503))
+    await alpha.gossip.sweep()
+    assert 1 <= beta.kinds_asked().count("compare") <= 2  # Those that ran at once.
+    await assert_unharmed(alpha)
+
+
+async def test_an_answer_to_evidence_that_makes_no_sense_ends_the_matter(
+    scene: Scene,
+) -> None:
+    alpha, shield, beta = scene
+    older, newer = _views(shield)
+    beta.seen[ORIGIN] = older.note()
+    beta.tamper("evidence", lambda answer: _with_status(answer, 200))
+    await alpha.gossip.accept(
+        await alpha.peer("shield.example"),
+        encode_fork_evidence(evidence_of(older, newer)),
+    )
+    for _ in range(2):
+        await alpha.gossip.spread(ORIGIN)
+    assert len(beta.evidence) == 1
+
+
 async def test_the_same_and_an_honestly_larger_view_accuse_nobody(scene: Scene) -> None:
     alpha, shield, beta = scene
     log = shield.logs["ncii"]
