@@ -194,6 +194,7 @@ class ExchangeSettings(_Section):
     heartbeat_seconds: int = Field(default=3600, ge=60, le=86_400)
     request_timeout_seconds: int = Field(default=30, ge=1, le=600)
     allow_private_addresses: bool = False
+    quorum: str = ""
     upload_to: tuple[Annotated[str, AfterValidator(_node_name)], ...] = Field(
         default=(), strict=False
     )
@@ -362,7 +363,11 @@ def _resolve(settings: Settings, directory: Path) -> Settings:
     paths["directory"] = directory / keys.directory
     keys = keys.model_copy(update=paths)
     store = StoreSettings(url=_absolute_url(settings.store.url, directory))
-    return settings.model_copy(update={"keys": keys, "store": store})
+    update: dict[str, object] = {"keys": keys, "store": store}
+    if settings.exchange.quorum:
+        quorum = str(directory / settings.exchange.quorum)
+        update["exchange"] = settings.exchange.model_copy(update={"quorum": quorum})
+    return settings.model_copy(update=update)
 
 
 def _absolute_url(url: str, directory: Path) -> str:

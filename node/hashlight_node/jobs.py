@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from hashlight_node.exchange.follow import Follower, SyncReport
+    from hashlight_node.exchange.gossip import Gossip
     from hashlight_node.exchange.notices import Notices
     from hashlight_node.exchange.peering import Peering
     from hashlight_node.exchange.publish import Publisher
@@ -114,6 +115,7 @@ class JobParts:
     uploader: Uploader
     follower: Follower
     peering: Peering
+    gossip: Gossip
     key_refresher: KeyRefresher
     metrics: Metrics
     clock: Clock
@@ -160,8 +162,10 @@ async def run_jobs(
         for _ in range(_PULLS):
             group.create_task(jobs.pull_on_notice())
         group.create_task(jobs.refresh_keys())
+        group.create_task(jobs.tell_of_forks())
         for period, work in (
             (sweep_seconds, jobs.sweep),
+            (sweep_seconds, jobs.gossip),
             (_PRUNE_SECONDS, jobs.prune),
         ):
             group.create_task(_repeat(period, work))
@@ -231,6 +235,15 @@ class _Jobs:
         await self._guard("sweep", self._parts.follower.sweep())
         await self._guard("sweep", self._parts.pusher.sweep())
         await self._guard("sweep", self._parts.uploader.sweep())
+
+    async def gossip(self) -> None:
+        """Compare what we see of our peers' logs with other peers."""
+        await self._guard("gossip", self._parts.gossip.sweep())
+
+    async def tell_of_forks(self) -> None:
+        while True:
+            origin = await self._parts.notices.forks.take()
+            await self._guard("evidence", self._parts.gossip.spread(origin))
 
     async def beat(self) -> None:
         """Announce every checkpoint of ours again, and read who our peers are."""

@@ -385,6 +385,15 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Fork:
+    """A log that signed two histories, and the evidence that anybody can check."""
+
+    origin: str
+    evidence: bytes
+    found_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """A bearer token of the local API; only its hash is ever stored."""
 

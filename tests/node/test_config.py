@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from hashlight_node.app.quorum import read_policy
 from hashlight_node.config import (
     PolicyRule,
     Settings,
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pydantic import BaseModel
+from hashlight_node.exchange.quorum import NO_QUORUM
+from hashlight_protocol import MAX_POLICY_BYTES
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "hashlight.example.toml"
 MINIMAL = """\
@@ -67,7 +70,7 @@ def test_the_example_shows_every_condition_of_a_rule_and_the_rule_is_valid() -> 
 
 
 def test_there_are_few_settings() -> None:
-    assert len(settings_of(Settings)) <= 34
+    assert len(settings_of(Settings)) <= 35
 
 
 def test_what_is_not_said_has_a_default(write: Callable[[str], Path]) -> None:
@@ -325,3 +328,28 @@ def test_a_copy_is_warned_of_before_it_is_taken_out_of_use(
     together = "[exchange]\nwarn_after_hours = 168\nserve_until_hours = 168\n"
     settings = load_settings(write(MINIMAL + together), {})
     assert settings.exchange.serve_until_hours == 168
+
+
+def test_a_policy_is_found_beside_the_file(
+    write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    section = '[exchange]\nquorum = "policy.txt"\n'
+    settings = load_settings(write(MINIMAL + section), {})
+    assert settings.exchange.quorum == str(tmp_path / "policy.txt")
+    named = {"HASHLIGHT_EXCHANGE_QUORUM": "/etc/policy.txt"}
+    settings = load_settings(write(MINIMAL), named)
+    assert settings.exchange.quorum == "/etc/policy.txt"
+
+
+def test_a_policy_that_cannot_be_used_stops_the_node(tmp_path: Path) -> None:
+    path = tmp_path / "policy.txt"
+    with pytest.raises(SettingsError, match="No such file"):
+        read_policy(str(path))
+    path.write_text("witness beta\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match="a line defines nothing"):
+        read_policy(str(path))
+    path.write_text("#" * MAX_POLICY_BYTES + "\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match="limit"):
+        read_policy(str(path))
+    path.write_text("quorum none\n", encoding="utf-8")
+    assert read_policy(str(path)) == read_policy("") == NO_QUORUM

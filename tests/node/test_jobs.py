@@ -74,6 +74,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             uploader=alpha.uploader,
             follower=alpha.follower,
             peering=alpha.peering,
+            gossip=alpha.gossip,
             key_refresher=KeyRefresher(clock),
             metrics=Metrics(version="0", spec_version="HSF/1"),
             clock=clock,

@@ -15,7 +15,9 @@ from hashlight_node.exchange.copying import FollowParts
 from hashlight_node.exchange.epochs import Epochs
 from hashlight_node.exchange.feedback import Feedback
 from hashlight_node.exchange.follow import Follower
+from hashlight_node.exchange.forks import ForkFinder
 from hashlight_node.exchange.freshness import FreshnessRules
+from hashlight_node.exchange.gossip import Gossip, GossipParts
 from hashlight_node.exchange.inspect import Inspect
 from hashlight_node.exchange.life import SignsOfLife
 from hashlight_node.exchange.list_notes import ListNotes
@@ -26,9 +28,11 @@ from hashlight_node.exchange.notices import Notices
 from hashlight_node.exchange.peering import Peering
 from hashlight_node.exchange.publish import Publisher
 from hashlight_node.exchange.push import Pusher
+from hashlight_node.exchange.quorum import NO_QUORUM, Quorum
 from hashlight_node.exchange.receiving import Receiver
 from hashlight_node.exchange.receiving_notes import NoteReceiver
 from hashlight_node.exchange.serve import Serving
+from hashlight_node.exchange.shared_logs import SharedLogs
 from hashlight_node.exchange.uploading import Uploader, UploadTo
 from hashlight_node.exchange.witness import Witness
 from hashlight_node.keys import create_keyring, load_keyring
@@ -41,6 +45,7 @@ from hashlight_node.store import deliveries, logs, records, signals
 from hashlight_node.store import peers as peer_store
 from hashlight_node.store.database import Database
 from hashlight_node.store.migrate import migrate
+from hashlight_protocol import Policy as ProtocolPolicy
 from hashlight_protocol import Ref, parse_signal
 
 from .made_records import md5_of
@@ -85,6 +90,8 @@ class ExchangeNode:
     lookup: Lookup
     inspect: Inspect
     feedback: Feedback
+    gossip: Gossip
+    quorum: Quorum
 
     async def read(self, function: Callable[[Connection], Found]) -> Found:
         return await self.database.read(function)
@@ -130,7 +137,7 @@ class ExchangeNode:
 
 @asynccontextmanager
 async def open_exchange_node(
-    directory: Path, name: str, clock: ManualClock
+    directory: Path, name: str, clock: ManualClock, policy: ProtocolPolicy = NO_QUORUM
 ) -> AsyncIterator[ExchangeNode]:
     """Open a node in a directory; the same directory again is the same node."""
     keyring, database = _open_store(directory, name)
@@ -147,7 +154,8 @@ async def open_exchange_node(
                 clock=clock,
                 timeout_seconds=2,
             )
-            node = _build(name, clock, database, keyring, (matcher, client, notices))
+            rest = (matcher, client, notices, Quorum(policy))
+            node = _build(name, clock, database, keyring, rest)
             try:
                 yield node
             finally:
@@ -172,9 +180,10 @@ def _build(
     clock: ManualClock,
     database: Database,
     keyring: Keyring,
-    rest: tuple[Matcher, PeerClient, Notices],
+    rest: tuple[Matcher, PeerClient, Notices, Quorum],
 ) -> ExchangeNode:
-    matcher, client, notices = rest
+    matcher, client, notices, quorum = rest
+    finder = ForkFinder(database=database, client=client, clock=clock, notices=notices)
     list_notes = ListNotes(database=database, client=client, clock=clock)
     publisher = Publisher(
         database=database,
@@ -200,6 +209,7 @@ def _build(
         mirror=keyring.mirror,
         clock=clock,
         notices=notices,
+        quorum=quorum,
     )
     return ExchangeNode(
         name=name,
@@ -234,6 +244,7 @@ def _build(
             signer=keyring.witness,
             clock=clock,
             on_notice=notices.announced,
+            finder=finder,
         ),
         follower=Follower(following),
         receiver=Receiver(following, on_received=lambda *_: None),
@@ -267,4 +278,21 @@ def _build(
         feedback=Feedback(
             database=database, publisher=publisher, clock=clock, node_name=name
         ),
+        gossip=Gossip(
+            GossipParts(
+                database=database,
+                client=client,
+                shared=SharedLogs(
+                    database=database,
+                    list_notes=list_notes,
+                    keyring=keyring,
+                    node_name=name,
+                ),
+                finder=finder,
+                quorum=quorum,
+                notices=notices,
+                clock=clock,
+            )
+        ),
+        quorum=quorum,
     )

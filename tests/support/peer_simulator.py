@@ -1,8 +1,9 @@
 """A peer over real HTTP that does what it should, until a test tells it to lie.
 
 It answers out of logs in memory and grants everybody every list, whole unless `narrow`
-was called. `tamper` changes answers of one
-kind on their way out, `play` takes a kind over, `honest` ends all tricks.
+was called. `tamper` changes answers of one kind on their way out, `play` takes a kind
+over, `honest` ends all tricks. `views` shows other logs to callers by name, `seen` is
+what it answers to a comparison.
 """
 
 from __future__ import annotations
@@ -66,6 +67,9 @@ _LOG = re.compile(r"/hsf/v1/log/([a-z0-9-]+)/([0-9]+)/(.+)")
 _LIST = re.compile(r"/hsf/v1/lists/([a-z0-9-]+)")
 _MIRROR = re.compile(r"/hsf/v1/mirror/([0-9a-f]{64})/checkpoint")
 _ADD = "/hsf/v1/witness/add-checkpoint"
+_COMPARE = "/hsf/v1/witness/compare"
+_EVIDENCE = "/hsf/v1/evidence"
+_KEY_ID = re.compile(r'keyid="([^"#]*)#')
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,16 @@ class PeerSimulator:
         self.mirrored: dict[str, bytes] = {}
         self.pushed: list[bytes] = []
         self.asked: list[tuple[str, str]] = []
+        self.features: tuple[str, ...] = ()
+        self.evidence: list[bytes] = []
+        self.seen: dict[str, bytes] = {}
+        self.views: dict[str, dict[str, LogSimulator]] = {}
+        self._caller = ""
+        self._posts = {
+            _ADD: self._cosign,
+            _COMPARE: self._compare,
+            _EVIDENCE: self._take_evidence,
+        }
         self._tricks: list[tuple[str, Callable[[Answer], Answer]]] = []
         self._plays: dict[
             str, Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -192,7 +206,7 @@ class PeerSimulator:
                 witness=self.witness.key,
                 mirror=self.mirror.key,
                 limits={},
-                features=(),
+                features=self.features,
             ),
             self.identity,
         )
@@ -240,7 +254,10 @@ class PeerSimulator:
             await runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        answer = self._answer(request.path, await request.read())
+        body = await request.read()
+        signed = _KEY_ID.search(request.headers.get("Signature-Input", ""))
+        self._caller = signed[1] if signed else ""
+        answer = self._answer(request.path, body)
         self.asked.append((answer.kind, request.path))
         if answer.kind in self._plays:
             return await self._plays[answer.kind](request)
@@ -261,8 +278,8 @@ class PeerSimulator:
             return Answer("descriptor", self.descriptor())
         if path == "/hsf/v1/grants":
             return Answer("grants", self.grants())
-        if path == _ADD:
-            return self._cosign(body)
+        if path in self._posts:
+            return self._posts[path](body)
         if mirrored := _MIRROR.fullmatch(path):
             note = self.mirrored.get(mirrored[1])
             answer = replace(NOT_FOUND, kind="mirror")
@@ -273,13 +290,23 @@ class PeerSimulator:
         listed = _LIST.fullmatch(path)
         if listed and listed[1] in self.logs:
             return Answer("list-note", self.list_note(listed[1]))
+        shown = self.views.get(self._caller, self.logs)
         logged = _LOG.fullmatch(path)
-        if logged and logged[1] in self.logs:
+        if logged and logged[1] in shown:
             name, epoch = logged[1], int(logged[2])
-            held = [*(old for old, _, _ in self.ended[name]), self.logs[name]]
+            held = [*(old for old, _, _ in self.ended[name]), shown[name]]
             if 1 <= epoch <= len(held):
                 return self._resource(held[epoch - 1], logged[3])
         return NOT_FOUND
+
+    def _compare(self, body: bytes) -> Answer:
+        note = self.seen.get(unverified_origin(body))
+        answer = replace(NOT_FOUND, kind="compare")
+        return answer if note is None else Answer("compare", note)
+
+    def _take_evidence(self, body: bytes) -> Answer:
+        self.evidence.append(body)
+        return Answer("evidence", b"", 204)
 
     def _cosign(self, body: bytes) -> Answer:
         self.pushed.append(body)

@@ -12,6 +12,8 @@ import pytest
 
 from support.vectors import Case, load
 from verifier.asking import Client
+from verifier.forks import check_fork
+from verifier.forks import main as check_file
 from verifier.logs import (
     NOTE_BYTES,
     Log,
@@ -226,6 +228,25 @@ def test_a_path_is_written_as_the_vector_says(case: Case) -> None:
     kind = level or {"entries": "tile/entries", "bodies": "bodies"}[parts["kind"]]
 
     assert tile_path(kind, parts["index"], parts["width"]) == case["path"]
+
+
+@pytest.mark.parametrize(
+    "case", load("fork-evidence.json")["cases"], ids=lambda case: case["name"]
+)
+def test_evidence_of_a_fork_is_read_as_the_vectors_say(
+    case: Case, tmp_path: Path
+) -> None:
+    file = tmp_path / "fork.json"
+    file.write_text(case["evidence"], "utf-8")
+    assert check_file([str(file), *case["vkeys"]]) == (0 if case["valid"] else 3)
+    if not case["valid"]:
+        with pytest.raises(RefusedError) as caught:
+            check_fork(file.read_bytes(), [read_vkey(it) for it in case["vkeys"]])
+        assert caught.value.code == case["error"]
+
+
+def test_evidence_that_is_not_there_is_no_verdict(tmp_path: Path) -> None:
+    assert check_file([str(tmp_path / "none.json")]) == 2
 
 
 def test_a_request_is_signed_as_the_vector_says() -> None:

@@ -138,6 +138,7 @@ _EXCHANGE: Final[Mapping[type[Exception], Problem]] = {
         (exchange.OwnNodeError, 422, "The peer is this node"),
         (exchange.PeerQuarantinedError, 409, "The peer is in quarantine"),
         (exchange.FollowQuarantinedError, 409, "The list is in quarantine"),
+        (exchange.ForkedLogError, 409, "The log showed two histories"),
         (exchange.EmptyRequestError, 422, "There is nothing to publish"),
         (exchange.IdempotencyConflictError, 422, "The key is another request's"),
     )

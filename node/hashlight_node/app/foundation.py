@@ -10,6 +10,7 @@ from hashlight_node.exchange.applied import Applied
 from hashlight_node.exchange.changes import Feed
 from hashlight_node.exchange.match_log import MatchBuffer, MatchLog
 from hashlight_node.exchange.notices import Notices
+from hashlight_node.exchange.quorum import Quorum
 from hashlight_node.keys import OwnDescriptor, load_keyring
 from hashlight_node.matching.index import kernel_name
 from hashlight_node.observability import Metrics
@@ -22,6 +23,7 @@ from hashlight_protocol import SPEC_VERSION
 from .judging import build_criteria
 from .keys import key_access
 from .memory import choose_memory, keep_snapshot
+from .quorum import read_policy
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
@@ -54,6 +56,7 @@ class Foundation:
     client: PeerClient
     notices: Notices
     metrics: Metrics
+    quorum: Quorum
 
 
 async def lay_foundation(
@@ -62,9 +65,11 @@ async def lay_foundation(
     """Open what has to be opened; the stack closes it again, the database last.
 
     Raises:
+        SettingsError: The policy that they name cannot be used.
         KeyFileError: The keys cannot be used as they are.
         StoreError: The database cannot.
     """
+    quorum = Quorum(read_policy(settings.exchange.quorum))
     keyring = load_keyring(
         settings.keys.directory, settings.node.name, access=key_access(settings)
     )
@@ -113,6 +118,7 @@ async def lay_foundation(
         ),
         notices=notices,
         metrics=metrics,
+        quorum=quorum,
     )
 
 

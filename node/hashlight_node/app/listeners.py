@@ -12,6 +12,8 @@ from hashlight_node.api.local.application import build_local
 from hashlight_node.api.local.counts import collect_counts
 from hashlight_node.api.local.match_events import accept_match_events
 from hashlight_node.api.local.parts import LocalLimits, LocalParts
+from hashlight_node.exchange.gossip import EVIDENCE_FEATURE
+from hashlight_node.exchange.gossip import FEATURE as GOSSIP_FEATURE
 from hashlight_node.exchange.serve import LONG_POLL_SECONDS
 from hashlight_protocol import MAX_ADD_CHECKPOINT_BYTES, Descriptor, HttpKey
 
@@ -42,7 +44,7 @@ def federation_application(
             "concurrent_requests": CONCURRENT_REQUESTS,
             "long_poll_seconds": LONG_POLL_SECONDS,
         },
-        features=("relay", "upload"),
+        features=(EVIDENCE_FEATURE, GOSSIP_FEATURE, "relay", "upload"),
     )
     on.descriptor.describe(descriptor)
     app = build_federation(
@@ -50,6 +52,7 @@ def federation_application(
             node_name=node.name,
             serving=use_cases.serving,
             witness=use_cases.witness,
+            gossip=use_cases.gossip,
             descriptor=on.descriptor.read,
             receiver=use_cases.receiver,
             note_receiver=use_cases.note_receiver,

@@ -82,6 +82,7 @@ async def start_node(
         behind: What it has if workers answer lookups in front of it.
 
     Raises:
+        SettingsError: The policy that they name cannot be used.
         KeyFileError: The keys cannot be used as they are.
         StoreError: The database cannot.
         OSError: An address cannot be bound.
@@ -137,6 +138,7 @@ async def _run_jobs(
         uploader=use_cases.uploader,
         follower=use_cases.follower,
         peering=use_cases.peering,
+        gossip=use_cases.gossip,
         key_refresher=refresher,
         metrics=foundation.metrics,
         clock=foundation.clock,

@@ -13,6 +13,8 @@ from hashlight_node.exchange.epochs import Epochs
 from hashlight_node.exchange.explain import Explain
 from hashlight_node.exchange.feedback import Feedback
 from hashlight_node.exchange.follow import Follower
+from hashlight_node.exchange.forks import ForkFinder
+from hashlight_node.exchange.gossip import Gossip, GossipParts
 from hashlight_node.exchange.inspect import Inspect
 from hashlight_node.exchange.life import SignsOfLife
 from hashlight_node.exchange.list_notes import ListNotes
@@ -29,6 +31,7 @@ from hashlight_node.exchange.receiving_notes import NoteReceiver
 from hashlight_node.exchange.relaying import Relaying
 from hashlight_node.exchange.rotation import KeyRotation, RotationParts
 from hashlight_node.exchange.serve import Serving
+from hashlight_node.exchange.shared_logs import SharedLogs
 from hashlight_node.exchange.uploading import Uploader, UploadTo
 from hashlight_node.exchange.witness import Witness
 
@@ -64,6 +67,7 @@ class UseCases:
     clusters: Clusters
     explain: Explain
     inspect: Inspect
+    gossip: Gossip
     rotation: KeyRotation
     previews: Previews
 
@@ -81,6 +85,10 @@ def build_use_cases(on: Foundation) -> UseCases:
         mirror=on.keyring.mirror,
         clock=on.clock,
         notices=on.notices,
+        quorum=on.quorum,
+    )
+    finder = ForkFinder(
+        database=on.database, client=on.client, clock=on.clock, notices=on.notices
     )
     view = LiveView(on.database, clock=on.clock)
     publisher = Publisher(
@@ -132,6 +140,7 @@ def build_use_cases(on: Foundation) -> UseCases:
             signer=on.keyring.witness,
             clock=on.clock,
             on_notice=on.notices.announced,
+            finder=finder,
         ),
         follower=Follower(following),
         receiver=Receiver(following, on_received=partial(_count_received, on.metrics)),
@@ -208,6 +217,22 @@ def build_use_cases(on: Foundation) -> UseCases:
             ),
         ),
         previews=Previews(database=on.database, node_name=name),
+        gossip=Gossip(
+            GossipParts(
+                database=on.database,
+                client=on.client,
+                shared=SharedLogs(
+                    database=on.database,
+                    list_notes=list_notes,
+                    keyring=on.keyring,
+                    node_name=name,
+                ),
+                finder=finder,
+                quorum=on.quorum,
+                notices=on.notices,
+                clock=on.clock,
+            )
+        ),
     )
 
 

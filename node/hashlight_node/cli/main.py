@@ -11,6 +11,7 @@ from hashlight_node.cli import (
     cases,
     deliveries,
     demonstration,
+    evidence,
     explaining,
     exporting,
     feedback,
@@ -56,6 +57,7 @@ def _root(
 for commands in (
     demonstration,
     nodes,
+    evidence,
     lists,
     withdrawing,
     deliveries,

@@ -25,7 +25,6 @@ from hashlight_node.cli.session import (
     read_settings,
     reported,
 )
-from hashlight_node.local_client import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -277,29 +276,6 @@ def descriptor(config: ConfigOption = DEFAULT_CONFIG) -> None:
         sys.stdout.buffer.write(raw)
 
 
-def evidence(
-    number: Annotated[
-        int | None, typer.Argument(metavar="ID", help="Write this one's bytes.")
-    ] = None,
-    config: ConfigOption = DEFAULT_CONFIG,
-    as_json: JsonOption = False,
-) -> None:
-    """List what peers were caught at, or write the bytes that prove one case."""
-    with reported(as_json=as_json):
-        client = open_session(config).client
-        if number is not None:
-            sys.stdout.buffer.write(client.get_bytes(path_of("evidence", str(number))))
-            return
-        rows = client.get_all("/v1/evidence", "evidence")
-
-        def render(out: Console) -> None:
-            from hashlight_node.cli.tables import print_evidence
-
-            print_evidence(out, rows)
-
-        emit({"evidence": rows}, as_json=as_json, render=render)
-
-
 def register(app: typer.Typer) -> None:
     """Add these commands to the program."""
     app.command()(init)
@@ -309,4 +285,3 @@ def register(app: typer.Typer) -> None:
     app.command()(sync)
     app.command()(request)
     app.command()(descriptor)
-    app.command()(evidence)

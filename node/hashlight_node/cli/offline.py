@@ -73,7 +73,11 @@ def hash_images(
 
 def verify(
     file: Annotated[
-        Path, typer.Argument(help="A .tlog-proof, or with --cosigner a signed note.")
+        Path,
+        typer.Argument(
+            help="A .tlog-proof, evidence that a log forked, or with --cosigner a "
+            "signed note."
+        ),
     ],
     vkey: Annotated[
         list[str],
@@ -91,25 +95,25 @@ def verify(
             metavar="REF", help="With --cosigner: check that it is about this entry."
         ),
     ] = None,
+    list_note: Annotated[
+        Path | None,
+        typer.Option(help="Take the log's keys from here; VKEY is then the node's."),
+    ] = None,
     _config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a receipt or a confirmation offline. Exit code 0: proven; 3: not proven."""
+    """Check a receipt, a confirmation or evidence offline. Exit 0: proven; 3: not."""
     from hashlight_protocol import ProtocolError, parse_vkey
 
     with reported(as_json=as_json):
         keys = [parse_vkey(text) for text in vkey]
         question = _parse_question(cosigner, covers)
-        try:
-            raw = file.read_bytes()
-        except OSError as error:
-            message = f"{file}: {error.strerror}"
-            raise CommandError(message) from error
+        raw = _read(file)
+        noted = None if list_note is None else _read(list_note)
     try:
-        if question is None:
-            answer = _verify_receipt(raw, keys)
-        else:
-            answer = _verify_confirmation(raw, keys, question)
+        if noted is not None:
+            keys = _keys_of_list(noted, keys)
+        answer = _verify(raw, keys, question)
     except ProtocolError as error:
         message = f"not verified: {error}{_hint(keys)}"
         fail(message, code=EXIT_UNVERIFIED, as_json=as_json, kind=error.code)
@@ -117,6 +121,26 @@ def verify(
         message = f"not verified: {error}"
         fail(message, code=EXIT_UNVERIFIED, as_json=as_json, kind="not-covered")
     emit(answer, as_json=as_json, render=lambda out: _print_verified(out, answer))
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        message = f"{file}: {error.strerror}"
+        raise CommandError(message) from error
+
+
+def _keys_of_list(raw: bytes, identities: list[VerifierKey]) -> list[VerifierKey]:
+    from hashlight_protocol import UnknownKeyError, open_list_note
+
+    for identity in identities:
+        try:
+            note = open_list_note(raw, identity)
+        except UnknownKeyError:
+            continue
+        return [key for log in note.logs for key in log.vkeys]
+    raise UnknownKeyError("list note")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +168,15 @@ def _parse_question(cosigner: str | None, covers: str | None) -> _Question | Non
         message = "--cosigner is not the key of a witness or a mirror"
         raise UsageError(message)
     return _Question(key, None if covers is None else parse_ref(covers))
+
+
+def _verify(raw: bytes, keys: list[VerifierKey], question: _Question | None) -> Json:
+    if question is not None:
+        return _verify_confirmation(raw, keys, question)
+    # A receipt begins with its name, evidence is a line of JSON.
+    if raw.startswith(b"{"):
+        return _verify_fork(raw, keys)
+    return _verify_receipt(raw, keys)
 
 
 def _verify_receipt(raw: bytes, keys: list[VerifierKey]) -> Json:
@@ -196,6 +229,11 @@ def _verify_confirmation(
 
 
 def _print_verified(out: Console, answer: Json) -> None:
+    if "fork" in answer:
+        said = f"verified: {answer['origin']} signed two histories"
+        out.print(said, markup=False, soft_wrap=True)
+        out.print_json(data=answer["fork"])
+        return
     size, root = answer["tree_size"], answer["root_hash"]
     named = answer["ref"] if "ref" in answer else answer["origin"]
     out.print(f"verified: {named}", markup=False, soft_wrap=True)
@@ -207,12 +245,21 @@ def _print_verified(out: Console, answer: Json) -> None:
         out.print(said, markup=False, soft_wrap=True)
 
 
+def _verify_fork(raw: bytes, keys: list[VerifierKey]) -> Json:
+    from hashlight_node.cli.evidence import describe_fork
+    from hashlight_protocol import parse_fork_evidence, verify_fork
+
+    shown = parse_fork_evidence(raw)
+    verify_fork(shown, keys)
+    return {"verified": True, "origin": shown.origin, "fork": describe_fork(raw)}
+
+
 def _hint(keys: list[VerifierKey]) -> str:
     """Say what is wrong when somebody gives a node's identity key."""
     if any("/hsf/v1/log/" not in key.name for key in keys):
         return (
-            "; a receipt is signed by its log: use the vkey that "
-            "`hashlight list show` prints, not the node's identity key"
+            "; what a log signed is verified with the vkey that `hashlight list show` "
+            "prints; with the node's identity key give the list note as well"
         )
     return ""
 

@@ -22,6 +22,7 @@ from hashlight_node.peers.errors import (
 from hashlight_node.store import deliveries, logs, relaying
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
+    ForkEvidence,
     MalformedError,
     ProtocolError,
     RollbackError,
@@ -39,6 +40,8 @@ from .cosigning import bare_note, note_cosigned_by
 from .descriptors import PeerDescriptors
 from .errors import UnknownListError
 from .evidence import keep_evidence
+from .forks import keep_own_fork
+from .linking import find_fork_here
 
 if TYPE_CHECKING:
     from hashlight_node.keys import Keyring
@@ -192,6 +195,8 @@ class Collector:
         log, root_hash, signed = await self._database.read(
             lambda conn: self._compare(conn, origin, peer, fetched.body)
         )
+        if signed.head.root_hash != root_hash:
+            await self._keep_fork(log, signed)
         try:
             acknowledgement = _verify(peer, log, root_hash, signed, now=self._clock())
         except PeerMisbehavedError as error:
@@ -204,6 +209,17 @@ class Collector:
         if fetched.etag is not None:
             self._etags[key] = fetched.etag
         return acknowledgement
+
+    async def _keep_fork(self, log: Log, signed: SignedCheckpoint) -> None:
+        """Keep what shows that our own key signed two histories."""
+        now = self._clock()
+
+        def keep(conn: Connection) -> None:
+            found = find_fork_here(conn, signed)
+            if isinstance(found, ForkEvidence):
+                keep_own_fork(conn, found, log, now=now)
+
+        await self._database.write(keep)
 
     def _compare(
         self, conn: Connection, origin: str, peer: Peer, raw: bytes

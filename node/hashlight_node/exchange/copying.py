@@ -18,6 +18,7 @@ from hashlight_protocol import BadProofError, Erase, RecordEntry, Retract
 from .cosigning import bare_note, is_sealed_by
 from .erasures import ErasureClaims
 from .errors import FollowQuarantinedError, PeerQuarantinedError, UnknownFollowError
+from .quorum import Quorum
 from .scrubbing import scrub
 from .sealing import seal_copy
 from .succession import succeed
@@ -65,6 +66,7 @@ class FollowParts:
         clock: Unix seconds.
         notices: Wakes whoever waits for our acknowledgement.
         turns: Keeps pulls and uploads of one list apart.
+        quorum: Who must have seen a checkpoint before it is used.
     """
 
     database: Database
@@ -76,6 +78,7 @@ class FollowParts:
     clock: Clock
     notices: Notices
     turns: Turns = field(default_factory=Turns)
+    quorum: Quorum = field(default_factory=Quorum)
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ ExchangeError
 ├── OwnNodeError              the peer to be added is this node
 ├── PeerQuarantinedError      we do not talk to this peer
 ├── FollowQuarantinedError    a list is not copied further until an operator says so
+├── ForkedLogError            the log showed two histories: nothing more of it counts
 ├── EmptyRequestError         there is nothing to publish
 └── IdempotencyConflictError  the same key came with another request
 
@@ -266,6 +267,24 @@ class FollowQuarantinedError(ExchangeError):
         super().__init__(f"list {list_name!r} of {peer_name} is in quarantine")
         self.peer_name = peer_name
         self.list_name = list_name
+
+
+class ForkedLogError(ExchangeError):
+    """A log signed two histories, and there is evidence; nobody releases it again.
+
+    Attributes:
+        origin: The log.
+
+    Source: SPEC.md#fork-evidence.
+    """
+
+    code = "forked"
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(
+            f"the log {origin} forked; only a later one can take its place"
+        )
+        self.origin = origin
 
 
 class EmptyRequestError(ExchangeError):

@@ -37,10 +37,7 @@ def keep_evidence(
     """
     if deliveries.has_evidence(conn, peer.peer_id, list_name, error.code):
         return
-    agreed = _agreed_lists(conn, peer)
-    if list_name not in agreed and (
-        deliveries.count_evidence(conn, peer.peer_id, except_lists=agreed) >= _MOST_KEPT
-    ):
+    if not has_room(conn, peer, list_name):
         return
     evidence_id = deliveries.save_evidence(
         conn,
@@ -57,6 +54,14 @@ def keep_evidence(
         list=list_name,
         code=error.code,
         evidence_id=evidence_id,
+    )
+
+
+def has_room(conn: Connection, peer: Peer, list_name: str) -> bool:
+    """Tell whether to keep more evidence of a peer about a list."""
+    agreed = _agreed_lists(conn, peer)
+    return list_name in agreed or (
+        deliveries.count_evidence(conn, peer.peer_id, except_lists=agreed) < _MOST_KEPT
     )
 
 

@@ -17,11 +17,14 @@ from hashlight_node.peers.errors import (
 )
 from hashlight_node.store import peers as peer_store
 from hashlight_node.store.errors import ScrubError
+from hashlight_node.store.forks import is_forked
+from hashlight_protocol import QuorumNotMetError
 
 from .ended_logs import settle_ended
 from .errors import (
     ExchangeError,
     FollowQuarantinedError,
+    ForkedLogError,
     PeerQuarantinedError,
     UnknownFollowError,
     UnknownPeerError,
@@ -191,6 +194,10 @@ class Follower:
             await settle_ended(self._parts, source, follow, note)
             if note.newest.state == "abandoned":
                 return await self._wait(follow, _ABANDONED)
+            if await self._parts.database.read(
+                lambda conn: is_forked(conn, note.newest.origin)
+            ):
+                return await self._stop_forked(follow, note.newest.origin)
             log = await find_or_begin(
                 self._parts.database,
                 note.newest.origin,
@@ -213,6 +220,8 @@ class Follower:
         except PeerMisbehavedError as error:
             await self._quarantine(source, list_name, error)
             raise
+        except QuorumNotMetError as error:
+            return await self._wait_for_quorum(follow, error)
         self._backoff.succeeded(key)
         seconds = asyncio.get_running_loop().time() - started
         return await self._report(follow, log.origin, tally, seconds)
@@ -224,6 +233,27 @@ class Follower:
             follow.list_name,
             origin=None,
             state=FollowState.WAITING,
+            error=reason,
+        )
+
+    async def _wait_for_quorum(
+        self, follow: Follow, error: QuorumNotMetError
+    ) -> SyncReport:
+        """Look again soon: cosignatures are collected while we wait."""
+        key = (follow.peer_name, follow.list_name)
+        seconds = self._backoff.failed(key, self._parts.clock())
+        self._parts.notices.sync_later(*key, seconds)
+        return await self._wait(follow, f"{error.code}: {error}")
+
+    async def _stop_forked(self, follow: Follow, origin: str) -> SyncReport:
+        """Stop again what was released: only a later log of the list may go on."""
+        reason = str(ForkedLogError(origin))
+        await self._set(follow, FollowState.QUARANTINED, reason)
+        return SyncReport(
+            follow.peer_name,
+            follow.list_name,
+            origin=origin,
+            state=FollowState.QUARANTINED,
             error=reason,
         )
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from hashlight_node.keys import signers_of
 from hashlight_protocol import (
     Note,
     ProtocolError,
@@ -55,14 +56,16 @@ class SignsOfLife:
 
         Args:
             origin: One of our logs.
-            note: Its newest checkpoint, read a moment ago.
+            note: Its newest checkpoint, read a moment ago, whoever signed it besides.
         """
         now = self._clock()
-        made_for, made_at, line = self._made.get(origin, (b"", 0, b""))
-        if made_for != note or not 0 <= now - made_at < RENEW_SECONDS:
-            line = cosign(note, self._signer, now=now)
-            self._made[origin] = (note, now, line)
-        return append_signatures(note, line)
+        text, _, _ = note.rpartition(b"\n\n")
+        made_for, made_at, lines = self._made.get(origin, (b"", 0, b""))
+        if made_for != text or not 0 <= now - made_at < RENEW_SECONDS:
+            keys = signers_of(self._signer)
+            lines = b"".join(cosign(note, one, now=now) for one in keys)
+            self._made[origin] = (text, now, lines)
+        return append_signatures(note, lines)
 
 
 @dataclass(frozen=True, slots=True)

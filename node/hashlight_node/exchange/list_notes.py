@@ -104,6 +104,10 @@ class ListNotes:
             return await self._fetch(peer, list_name, known, refreshed_at)
         return known
 
+    async def recall(self, peer: Peer, list_name: str) -> KnownNote | None:
+        """Give the list note that we have, however old it is; asks nobody."""
+        return await self._recall(peer, list_name)
+
     async def refresh(self, peer: Peer, list_name: str) -> KnownNote:
         """Fetch the list note, unless this was done within the last minute.
 

@@ -97,12 +97,14 @@ class Notices:
         pushes: Origins of own logs whose newest checkpoint peers should hear of.
         peer_pushes: (peer name, origin): who should hear of which of them.
         syncs: (peer name, list name) of follows that should look for news.
+        forks: Origins of logs whose evidence others should have.
     """
 
     def __init__(self) -> None:
         self.pushes: PendingQueue[str] = PendingQueue()
         self.peer_pushes = PeerQueue()
         self.syncs = PeerQueue()
+        self.forks: PendingQueue[str] = PendingQueue()
         self._events: dict[str, asyncio.Event] = {}
         self._timers: dict[tuple[PeerQueue, tuple[str, str]], asyncio.TimerHandle] = {}
         self._closed = False

@@ -11,6 +11,7 @@ from hashlight_node.model import FollowState, LogState, PeerState
 from hashlight_node.peers.errors import blaming
 from hashlight_node.store import logs, past_grants
 from hashlight_node.store import peers as peer_store
+from hashlight_node.store.forks import is_forked
 from hashlight_protocol import (
     ED25519,
     WHOLE_LIST,
@@ -371,8 +372,9 @@ def _parse_identity(vkey: str) -> VerifierKey:
 def _start_again(conn: Connection, follow: Follow) -> Follow:
     """Let a list be copied again, from where its copy stopped."""
     for log in logs.logs_of_list(conn, follow.peer_name, follow.list_name):
-        if log.counts_until is not None:
-            continue  # It ended, and another took its place.
+        # One that ended, and another took its place; one that forked stays where it is.
+        if log.counts_until is not None or is_forked(conn, log.origin):
+            continue
         logs.set_log_state(conn, log.log_id, state_when_taken_up(log), None)
     if follow.state is not FollowState.QUARANTINED:
         return follow

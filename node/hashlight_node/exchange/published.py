@@ -9,7 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from hashlight_node.store import logs, records
-from hashlight_protocol import TILE_WIDTH, encode_body_bundle
+from hashlight_node.store.forks import newest_cosigned
+from hashlight_protocol import (
+    MAX_SIGNATURES,
+    TILE_WIDTH,
+    Note,
+    encode_body_bundle,
+    encode_note,
+    parse_note,
+)
 
 from .disclosure import disclose
 from .errors import NotServedError
@@ -22,6 +30,30 @@ if TYPE_CHECKING:
     from .disclosure import Audience
 
 _HASH_BYTES: Final = 32
+
+_SIGNS_OF_LIFE: Final = 2
+"""Room for our own cosignatures on what we serve, while keys overlap."""
+
+
+def read_checkpoint(conn: Connection, log: Log) -> bytes | None:
+    """Give the newest checkpoint of a log of ours, with what witnesses signed on it.
+
+    Of each peer the newest cosignature over this size, as many as a note holds. Readers
+    that ask for a quorum need them.
+
+    Source: SPEC.md#quorum.
+    """
+    if log.checkpoint is None:
+        return None
+    note = parse_note(log.checkpoint)
+    signatures = dict.fromkeys(note.signatures)
+    for raw in newest_cosigned(conn, log.log_id, log.checkpoint_size):
+        cosigned = parse_note(raw)
+        if cosigned.text == note.text:
+            others = (one for one in cosigned.signatures if one.name != log.origin)
+            signatures |= dict.fromkeys(others)
+    kept = tuple(signatures)[: MAX_SIGNATURES - _SIGNS_OF_LIFE]
+    return encode_note(Note(note.text, kept))
 
 
 def read_tile(conn: Connection, log: Log, tile: TileId) -> bytes:

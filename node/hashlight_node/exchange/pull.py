@@ -17,7 +17,7 @@ Source: SPEC.md#following.
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +29,7 @@ from hashlight_node.peers.errors import (
 from hashlight_node.store import deliveries
 from hashlight_protocol import (
     Meta,
+    ProtocolError,
     RollbackError,
     SplitViewError,
     UnknownKeyError,
@@ -41,6 +42,7 @@ from hashlight_protocol import (
 from .append import stored_frontier
 from .copying import Batch, Copy
 from .cosigning import cosigned_note
+from .forks import ForkFinder, refuse_forked
 from .own_bodies import OwnBodies
 from .transfer import fetch_bundles, fetch_tiles, verify_bundle
 
@@ -121,15 +123,25 @@ class Pull:
             PeerRefusedError: The peer does not let us have the log.
             PeerMisbehavedError: Something that the peer sent breaks the rules. None of
                 the batch that it belongs to is stored.
+            QuorumNotMetError: Too few of those that the operator trusts have seen the
+                newest checkpoint; nothing of it is used.
             ExchangeError: The operator ended the exchange in the meantime.
         """
         self._copy.note = self._note = note
         known = await self._parts.database.read(self._read_known)
         signed = await self._fetch_checkpoint(note)
+        try:
+            return await self._bring(known, signed)
+        except PeerMisbehavedError:
+            await self._examine(note, known, signed)
+            raise
+
+    async def _bring(self, known: _Known, signed: SignedCheckpoint) -> Tally:
         self._check_head(known, signed)
         if self._has_all_of(signed):
             await self._copy.confirm(signed)
             return self._copy.tally
+        self._parts.quorum.require(signed, self._peer.name)
         frontier = await self._parts.database.read(self._read_frontier)
         for _ in range(_ATTEMPTS):
             span = await self._plan(frontier, known, signed)
@@ -141,7 +153,24 @@ class Pull:
             known = newer
         raise PeerUnavailableError(self._asked.name, "its log changes too quickly")
 
+    async def _examine(
+        self, note: KnownNote, known: _Known, signed: SignedCheckpoint
+    ) -> None:
+        """Find out whether what breaks the rules shows a fork, and keep the proof."""
+        parts = self._parts
+        finder = ForkFinder(
+            database=parts.database,
+            client=parts.client,
+            clock=parts.clock,
+            notices=parts.notices,
+        )
+        keys = _keys(note, self._origin)
+        with suppress(ProtocolError, PeerUnavailableError):
+            ours = open_checkpoint(known.note, keys, origin=self._origin)
+            await finder.examine(self._peer, ours=ours, theirs=signed)
+
     def _read_known(self, conn: Connection) -> _Known:
+        refuse_forked(conn, self._origin)
         head = deliveries.known_head(conn, self._origin)
         return _Known(head, deliveries.read_witnessed(conn, self._origin) or b"")
 

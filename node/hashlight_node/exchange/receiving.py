@@ -55,6 +55,7 @@ from .errors import (
 )
 from .evidence import quarantine_list
 from .first_copy import find_or_begin
+from .forks import refuse_forked
 from .sources import Source
 from .transfer import open_package
 from .turns import unbroken
@@ -255,6 +256,8 @@ class Receiver:
             size = max(conflict.tree_size, conflict.next_entry)
             return Unfit(MirrorInfo(size, conflict.next_entry))
         source = Source(peer, peer)
+        if target.pending is not None:
+            self._parts.quorum.require(target.pending, peer.name)
         copy = Copy(self._parts, source=source, follow=target.follow, log=log)
         copy.note = target.note
         frontier, aim = await self._parts.database.read(
@@ -333,7 +336,7 @@ class Receiver:
     async def _open(self, peer: Peer, name: LogName) -> _Target:
         """Find what we know of a log; an empty copy of it if there is none yet."""
         follow = await self._parts.database.read(
-            lambda conn: _followed(conn, peer, name.list_name)
+            lambda conn: _followed(conn, peer, name)
         )
         note = await self._parts.list_notes.current(peer, name.list_name)
         info = note.log(name.origin)
@@ -346,7 +349,7 @@ class Receiver:
             name.origin,
             note,
             clock=self._parts.clock,
-            check=lambda conn: _followed(conn, peer, name.list_name),
+            check=lambda conn: _followed(conn, peer, name),
         )
         find = self._parts.database.read
         seen = await find(lambda conn: deliveries.read_witnessed(conn, name.origin))
@@ -419,11 +422,12 @@ async def _read_head(
     return head
 
 
-def _followed(conn: Connection, peer: Peer, list_name: str) -> Follow:
+def _followed(conn: Connection, peer: Peer, name: LogName) -> Follow:
+    refuse_forked(conn, name.origin)
     latest = peer_store.find_peer(conn, peer.name)
     if latest is None or latest.state is not PeerState.ACTIVE:
         raise UnknownLogError
-    follow = peer_store.find_follow(conn, peer.peer_id, list_name)
+    follow = peer_store.find_follow(conn, peer.peer_id, name.list_name)
     if follow is None or follow.state is FollowState.QUARANTINED:
         raise UnknownLogError
     return follow
@@ -433,7 +437,7 @@ def _copied_log(conn: Connection, peer: Peer, origin_hash: str) -> Log:
     origin = deliveries.find_by_origin_hash(conn, origin_hash)
     if origin is None or parse_origin(origin).node != peer.name:
         raise UnknownLogError
-    _followed(conn, peer, parse_origin(origin).list_name)
+    _followed(conn, peer, parse_origin(origin))
     log = logs.find_log(conn, origin)
     if log is None:
         raise UnknownLogError

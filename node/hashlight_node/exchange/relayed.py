@@ -147,10 +147,10 @@ class RelayedCollector:
         node: RelayedNode,
         listed: RelayedAcknowledgement,
     ) -> RelayedAcknowledgement:
-        key = self._keyring.log(log.origin).key
+        keys = self._keyring.log_keys(log.origin)
         what = f"word of {node.node} about {log.origin}"
         with blaming(peer.name, what, node.checkpoint):
-            signed, at = open_relayed(node, [key], origin=log.origin)
+            signed, at = open_relayed(node, keys, origin=log.origin)
             check_time(at, now=self._clock())
             size = signed.head.tree_size
             if size > log.checkpoint_size:

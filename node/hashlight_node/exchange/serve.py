@@ -26,7 +26,7 @@ from hashlight_protocol import (
 
 from .disclosure import Grantee
 from .errors import UnknownLogError
-from .published import read_bodies, read_entries, read_tile
+from .published import read_bodies, read_checkpoint, read_entries, read_tile
 from .receipts import build_receipt
 
 if TYPE_CHECKING:
@@ -39,13 +39,20 @@ if TYPE_CHECKING:
     from .life import SignsOfLife
     from .notices import Notices
 
+_TEXT_TAG: Final = 17  # A quotation mark and the first half of an entity tag.
+
 LONG_POLL_SECONDS: Final = 30
 """Longest that an answer is held back. Source: SPEC.md#limits."""
 
 
 def etag_of(content: bytes) -> str:
-    """Name a version of what we serve; strong, and equal on every restart."""
-    return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    """Name a version of what we serve; strong, and equal on every restart.
+
+    The first half is the same for one text with other signatures, see `names_text`.
+    """
+    text, _, _ = content.rpartition(b"\n\n")
+    halves = (hashlib.sha256(part).hexdigest() for part in (text, content))
+    return '"{:.16}{:.32}"'.format(*halves)
 
 
 def matches_etag(header: str | None, content: bytes) -> bool:
@@ -59,6 +66,15 @@ def matches_etag(header: str | None, content: bytes) -> bool:
     return any(part.strip() in {tag, f"W/{tag}", "*"} for part in header.split(","))
 
 
+def names_text(header: str | None, note: bytes) -> bool:
+    """Tell whether an If-None-Match header names this note, whoever signed it since."""
+    if header is None:
+        return False
+    start = etag_of(note)[:_TEXT_TAG]
+    parts = (part.strip().removeprefix("W/") for part in header.split(","))
+    return any(part == "*" or part.startswith(start) for part in parts)
+
+
 async def wait_for_note(
     notices: Notices,
     origin: str,
@@ -66,6 +82,7 @@ async def wait_for_note(
     *,
     etag: str | None,
     seconds: int,
+    is_known: Callable[[str | None, bytes], bool] = matches_etag,
 ) -> bytes | None:
     """Give a note once it is another than the caller has.
 
@@ -75,6 +92,7 @@ async def wait_for_note(
         read: Reads it, with all checks; None if there is none yet.
         etag: If-None-Match as it came, or None to be answered at once.
         seconds: How long to wait, 30 at most.
+        is_known: Tells whether the caller has a note that is as good.
 
     Returns:
         None if nothing changed in that time.
@@ -82,13 +100,17 @@ async def wait_for_note(
     Raises:
         UnknownLogError: There still is none.
     """
+
+    def is_news(note: bytes | None) -> bool:
+        return note is not None and not is_known(etag, note)
+
     # Whoever may not have the log is refused before anything is kept for it.
     note = await read()
-    if seconds > 0 and not _is_news(note, etag):
+    if seconds > 0 and not is_news(note):
         event = notices.subscribe(origin)
         # Again after subscribing: a change in between is not missed.
         note = await read()
-        if not _is_news(note, etag):
+        if not is_news(note):
             await _set_within(event, min(seconds, LONG_POLL_SECONDS))
             # With all its checks: the grant may have been taken back.
             note = await read()
@@ -123,17 +145,24 @@ class Serving:
         self._life = life
 
     async def checkpoint(self, peer: Peer, list_name: str, epoch: int) -> bytes:
-        """Give a log's newest checkpoint."""
-        log = await self._database.read(
-            lambda conn: self._granted_log(conn, peer, list_name, epoch)
-        )
+        """Give a log's newest checkpoint, with the cosignatures that we collected."""
+
+        def read(conn: Connection) -> tuple[str, bytes]:
+            log = self._granted_log(conn, peer, list_name, epoch)
+            return log.origin, _note(read_checkpoint(conn, log))
+
+        origin, note = await self._database.read(read)
         # What others pass on says when we were still there.
-        return self._life.add(log.origin, _note(log.checkpoint))
+        return self._life.add(origin, note)
 
     async def wait_checkpoint(
         self, peer: Peer, list_name: str, epoch: int, *, etag: str | None, seconds: int
     ) -> bytes | None:
         """Give a log's newest checkpoint once it is another than the caller has.
+
+        A cosignature more makes another representation, which who asks without waiting
+        is given. It ends no waiting: each push would wake every follower once for each
+        other follower.
 
         Args:
             peer: The caller.
@@ -151,6 +180,7 @@ class Serving:
             lambda: self.checkpoint(peer, list_name, epoch),
             etag=etag,
             seconds=seconds,
+            is_known=names_text,
         )
 
     async def tile(self, peer: Peer, list_name: str, epoch: int, tile: TileId) -> bytes:
@@ -239,7 +269,7 @@ class Serving:
         """Give the largest checkpoint that we have cosigned of the caller's own log.
 
         Only to the node whose log it is, which needs it after a restore from backup.
-        Gossip between the followers of a log is not served yet.
+        Followers of a log compare, see `Gossip`.
         """
 
         def read(conn: Connection) -> bytes:
@@ -317,10 +347,6 @@ def is_active_peer(conn: Connection, peer: Peer) -> bool:
     """Tell whether we talk to a peer now; its request may have begun long ago."""
     latest = peer_store.find_peer(conn, peer.name)
     return latest is not None and latest.state is PeerState.ACTIVE
-
-
-def _is_news(note: bytes | None, etag: str | None) -> bool:
-    return note is not None and not matches_etag(etag, note)
 
 
 async def _set_within(event: asyncio.Event, seconds: int) -> None:

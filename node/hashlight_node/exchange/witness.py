@@ -11,15 +11,22 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from hashlight_node.model import PeerState
-from hashlight_node.peers.errors import PeerMisbehavedError, PeerRefusedError
+from hashlight_node.peers.errors import (
+    PeerMisbehavedError,
+    PeerRefusedError,
+    PeerUnavailableError,
+)
 from hashlight_node.store import deliveries
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
+    BadProofError,
     ConflictError,
     MalformedError,
+    ProtocolError,
     SplitViewError,
     UnknownKeyError,
     decide_add_checkpoint,
+    open_checkpoint,
     parse_add_checkpoint,
     parse_origin,
 )
@@ -27,6 +34,7 @@ from hashlight_protocol import (
 from .cosigning import cosigned_note
 from .errors import PeerQuarantinedError, UnknownLogError, UnknownPeerError
 from .evidence import quarantine_list
+from .forks import refuse_forked
 from .sources import find_source, stop_list
 
 if TYPE_CHECKING:
@@ -43,6 +51,7 @@ if TYPE_CHECKING:
         VerifierKey,
     )
 
+    from .forks import ForkFinder
     from .list_notes import ListNotes
 
 _MOST_WITNESSED: Final = 256
@@ -60,6 +69,7 @@ class Witness:
         signer: This node's witness key.
         clock: For the time in cosignatures.
         on_notice: Told (peer name, list name) when a list that we follow has grown.
+        finder: Looks closer at what does not extend what we know.
     """
 
     def __init__(
@@ -70,12 +80,14 @@ class Witness:
         signer: Signer,
         clock: Clock,
         on_notice: Callable[[str, str], None],
+        finder: ForkFinder,
     ) -> None:
         self._database = database
         self._list_notes = list_notes
         self._signer = signer
         self._clock = clock
         self._on_notice = on_notice
+        self._finder = finder
 
     async def add_checkpoint(self, sender: Peer, raw: bytes) -> bytes:
         """Cosign a checkpoint, if it extends everything we know of its log.
@@ -97,6 +109,7 @@ class Witness:
             ConflictError: The proof starts at another size than we know.
             SplitViewError: We know another tree of that size. Both signed checkpoints
                 are kept as evidence, and the list is in quarantine.
+            ForkedLogError: There is evidence that the log forked.
             UnknownKeyError: No key of the log signed.
             BadSignatureError: Its signature does not hold.
             BadProofError: The proof does not link the two trees.
@@ -113,8 +126,8 @@ class Witness:
         known = await self._database.read(lambda conn: _known_head(conn, peer, name))
         try:
             signed = await self._decide(peer, name, request, known)
-        except SplitViewError as error:
-            await self._keep_fork(peer, name, request, error)
+        except (SplitViewError, ConflictError, BadProofError) as error:
+            await self._examine(peer, name, request, error)
             raise
         except PeerMisbehavedError as error:
             await self._keep(peer, name, error)
@@ -191,6 +204,32 @@ class Witness:
         follow = peer_store.find_follow(conn, peer.peer_id, name.list_name)
         return follow is not None
 
+    async def _examine(
+        self, peer: Peer, name: LogName, request: AddCheckpoint, error: ProtocolError
+    ) -> None:
+        """Find out whether what we refuse shows a fork.
+
+        A key of the log signed it, or it would have been refused before.
+        """
+        try:
+            keys = await self._keys(peer, name)
+            theirs = open_checkpoint(request.note, keys, origin=name.origin)
+            if isinstance(error, ConflictError):
+                # Happens to the honest as well, and often: not worth asking anybody.
+                await self._finder.examine_here(peer, theirs)
+                return
+            note = await self._database.read(
+                lambda conn: deliveries.read_witnessed(conn, name.origin)
+            )
+            ours = open_checkpoint(note or b"", keys, origin=name.origin)
+            is_kept = await self._finder.examine(peer, ours=ours, theirs=theirs)
+        except (ProtocolError, PeerUnavailableError):
+            # Keys that changed in between, or an owner who does not serve the rest.
+            _log.warning("log is suspect", peer=peer.name, code=error.code)
+            is_kept = False
+        if isinstance(error, SplitViewError) and not is_kept:
+            await self._keep_fork(peer, name, request, error)
+
     async def _keep_fork(
         self, peer: Peer, name: LogName, request: AddCheckpoint, error: SplitViewError
     ) -> None:
@@ -238,7 +277,9 @@ def _known_head(conn: Connection, peer: Peer, name: LogName) -> KnownHead | None
 
     Raises:
         UnknownLogError: Nothing, and we remember enough of this peer's.
+        ForkedLogError: There is evidence that it forked.
     """
+    refuse_forked(conn, name.origin)
     known = deliveries.known_head(conn, name.origin)
     if (
         known is None

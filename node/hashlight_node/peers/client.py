@@ -51,6 +51,7 @@ _GRANTS_BYTES: Final = 1024 * 1024
 _DEBUG_BYTES: Final = 8 * 1024 * 1024
 
 _OK: Final = 200
+_NO_CONTENT: Final = 204
 _CONFLICT: Final = 409
 _SIZE_TYPE: Final = "text/x.tlog.size"
 _ADD_CHECKPOINT_TYPE: Final = "text/plain; charset=utf-8"
@@ -300,6 +301,38 @@ class PeerClient:
     async def ask(self, peer: Peer, question: Question) -> Answer:
         """Ask what has no method here; the answer's status is not looked at."""
         return await self._ask(peer, question)
+
+    async def compare_checkpoint(self, peer: Peer, origin: str, note: bytes) -> bytes:
+        """Show a peer our newest checkpoint of a log; it answers with its own.
+
+        Args:
+            peer: Who may know the log.
+            origin: The log.
+            note: The checkpoint.
+        """
+        question = Question(
+            "POST",
+            "/hsf/v1/witness/compare",
+            f"view of {origin}",
+            MAX_NOTE_BYTES,
+            body=note,
+            content_type=_ADD_CHECKPOINT_TYPE,
+        )
+        return _content(peer.name, await self._ask(peer, question))
+
+    async def send_evidence(self, peer: Peer, evidence: bytes) -> None:
+        """Give a peer the evidence that a log forked."""
+        question = Question(
+            "POST",
+            "/hsf/v1/evidence",
+            "answer to evidence",
+            MAX_NOTE_BYTES,
+            body=evidence,
+            content_type="application/json",
+        )
+        answer = await self._ask(peer, question)
+        if answer.status != _NO_CONTENT:
+            raise refusal(peer.name, answer)
 
     async def request(
         self,

@@ -13,7 +13,7 @@ from hashlight_node.exchange.epochs import Frozen
 from hashlight_node.exchange.errors import UnknownListError
 from hashlight_node.model import Acknowledgement, Delivery, Peer
 from hashlight_node.peers.errors import PeerMisbehavedError, PeerRefusedError
-from hashlight_node.store import deliveries
+from hashlight_node.store import deliveries, forks
 from hashlight_protocol import (
     COSIGNATURE,
     Ed25519Signer,
@@ -22,11 +22,13 @@ from hashlight_protocol import (
     append_signatures,
     cosign,
     parse_add_checkpoint,
+    parse_fork_evidence,
     parse_note,
     sign_checkpoint,
     unverified_origin,
     verify_consistency,
     verify_cosignature,
+    verify_fork,
 )
 from support.clock import START
 from support.exchange_node import ExchangeNode
@@ -489,6 +491,29 @@ async def test_an_acknowledgement_that_does_not_hold_is_not_kept(
         lambda conn: deliveries.list_acknowledgements(conn, log.log_id)
     )
     assert stored == []
+
+
+@pytest.mark.parametrize("size", [3, 6])
+async def test_an_acknowledgement_of_another_history_is_evidence_of_our_own_fork(
+    granting: Pair, size: int
+) -> None:
+    """Whoever had our key, or we before a restore, signed another tree."""
+    alpha, shield = granting
+    await alpha.publisher.publish("ours", indicators(5))
+    key = alpha.keyring.log(ORIGIN)
+    fork = LogSimulator(ORIGIN)
+    fork.publish(indicators(size - 1))
+    shield.acknowledge(sign_checkpoint(fork.checkpoint(), [key]))
+    for _ in range(2):
+        with pytest.raises(PeerMisbehavedError):
+            await alpha.pusher.collect_acknowledgement(
+                ORIGIN, await peer_of(alpha), wait_seconds=0
+            )
+    found = await alpha.read(lambda conn: forks.find_fork(conn, ORIGIN))
+    assert found is not None
+    verify_fork(parse_fork_evidence(found.evidence), [key.key])
+    assert "forked" in ((await alpha.log(ORIGIN)).error or "")
+    await alpha.publisher.publish("ours", indicators(1, first=7))
 
 
 async def test_an_acknowledgement_of_more_than_we_have_is_refused(

@@ -10,7 +10,7 @@ import pytest
 
 from hashlight_node.exchange import evidence as evidence_rules
 from hashlight_node.exchange import list_notes, witness
-from hashlight_node.exchange.errors import UnknownLogError
+from hashlight_node.exchange.errors import ForkedLogError, UnknownLogError
 from hashlight_node.model import FollowState, LogState, Peer
 from hashlight_node.peers.errors import PeerMisbehavedError, PeerUnavailableError
 from hashlight_node.store import deliveries
@@ -26,8 +26,10 @@ from hashlight_protocol import (
     UnknownKeyError,
     append_signatures,
     cosign,
+    parse_fork_evidence,
     parse_note,
     verify_cosignature,
+    verify_fork,
 )
 from support.exchange_node import ExchangeNode
 from support.log_simulator import LogSimulator
@@ -142,8 +144,9 @@ async def test_a_fork_is_kept_as_evidence_and_quarantines_the_list(
 
     (evidence,) = await alpha.evidence()
     assert (evidence.code, evidence.list_name) == ("split-view", "ncii")
-    assert parse_note(fork.note()).text in evidence.payload
-    assert parse_note(log.note()).text in evidence.payload
+    shown = parse_fork_evidence(evidence.payload)
+    verify_fork(shown, [log.signer.key])
+    assert (shown.older, shown.newer) == (log.note(), fork.note())
     follow = await alpha.follow("shield.example", "ncii")
     assert follow.state is FollowState.QUARANTINED
     assert (await alpha.log(log.origin)).state is LogState.QUARANTINED
@@ -322,7 +325,8 @@ async def test_made_up_lists_leave_room_for_evidence_about_the_followed_one(
     for number in range(3):
         await fork(alpha, shield.create_list(f"x{number}"))
     await fork(alpha, shield.logs["ncii"])
-    await fork(alpha, shield.logs["ncii"])
+    with pytest.raises(ForkedLogError):
+        await fork(alpha, shield.logs["ncii"])
     kept = [one.list_name for one in await alpha.evidence()]
     assert kept == ["x0", "x1", "ncii"]
     (status,) = await alpha.inspect.peers()

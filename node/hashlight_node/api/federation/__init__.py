@@ -12,10 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hashlight_node.api import build_application
-from hashlight_protocol import MAX_ADD_CHECKPOINT_BYTES
+from hashlight_protocol import MAX_ADD_CHECKPOINT_BYTES, MAX_EVIDENCE_BYTES
 
 from .descriptor import add_descriptor_route
 from .gate import build_gate
+from .gossip import add_gossip_routes
 from .logs import add_log_routes
 from .mirror import add_mirror_routes
 from .parts import PARTS, FederationParts
@@ -49,7 +50,7 @@ def build_federation(
     app = build_application(
         "federation",
         metrics=metrics,
-        request_bytes=MAX_ADD_CHECKPOINT_BYTES,
+        request_bytes=max(MAX_ADD_CHECKPOINT_BYTES, MAX_EVIDENCE_BYTES),
         log_requests=log_requests,
     )
     app[PARTS] = parts
@@ -59,4 +60,5 @@ def build_federation(
     add_witness_routes(app)
     add_upload_routes(app)
     add_mirror_routes(app)
+    add_gossip_routes(app)
     return app

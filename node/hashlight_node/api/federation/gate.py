@@ -15,8 +15,13 @@ from hashlight_node.api.authentication import (
     ConcurrencyLimit,
     read_body,
 )
-from hashlight_protocol import MAX_ADD_CHECKPOINT_BYTES, MalformedError
+from hashlight_protocol import (
+    MAX_ADD_CHECKPOINT_BYTES,
+    MAX_EVIDENCE_BYTES,
+    MalformedError,
+)
 
+from .gossip import EVIDENCE_PATH
 from .uploads import is_upload
 
 if TYPE_CHECKING:
@@ -73,4 +78,8 @@ async def _send(request: web.Request, response: web.StreamResponse) -> None:
 
 def _body_bytes(request: web.Request) -> int:
     """Give the largest body that a request may have."""
-    return MAX_ADD_CHECKPOINT_BYTES if request.method == "POST" else 0
+    if request.method != "POST":
+        return 0
+    if request.raw_path == EVIDENCE_PATH:
+        return MAX_EVIDENCE_BYTES
+    return MAX_ADD_CHECKPOINT_BYTES

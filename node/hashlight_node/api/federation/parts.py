@@ -10,6 +10,7 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hashlight_node.exchange.gossip import Gossip
     from hashlight_node.exchange.mirroring import Mirroring
     from hashlight_node.exchange.receiving import Receiver
     from hashlight_node.exchange.receiving_notes import NoteReceiver
@@ -25,6 +26,7 @@ class FederationParts:
         node_name: This node.
         serving: Answers out of the store, whatever the peer may have.
         witness: Cosigns what peers announce.
+        gossip: Compares what peers saw, and takes evidence of forks.
         descriptor: Gives this node's signed descriptor; None before its first.
         receiver: Takes entries and bodies that peers upload.
         note_receiver: Takes what they say about themselves.
@@ -34,6 +36,7 @@ class FederationParts:
     node_name: str
     serving: Serving
     witness: Witness
+    gossip: Gossip
     descriptor: Callable[[], bytes | None]
     receiver: Receiver
     note_receiver: NoteReceiver

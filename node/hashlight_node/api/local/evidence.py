@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 from hashlight_node.api.errors import NotFoundError
 from hashlight_node.model import Scope
 from hashlight_node.store import deliveries as store
+from hashlight_node.store import forks as fork_store
 from hashlight_protocol import encode_timestamp
 
 from .answers import BytesAnswer, JsonAnswer
-from .models.operating import EvidenceDetail, EvidencePage
+from .models.operating import EvidenceDetail, EvidencePage, ForkDetail, ForkPage
 from .operations import NO_BODY, Call, operation
 from .paging import number_key
 
@@ -51,6 +52,28 @@ async def get_evidence(call: Call[None]) -> bytes:
     return found.payload
 
 
+@operation(
+    "GET",
+    "/v1/forks",
+    scope=Scope.AUDIT,
+    takes=NO_BODY,
+    gives=JsonAnswer(ForkPage, page_of="forks"),
+)
+async def list_forks(call: Call[None]) -> ForkPage:
+    """List the logs that showed two histories, each with what proves it."""
+    found = await call.parts.database.read(fork_store.list_forks)
+    rows, cursor = call.page.cut(found, lambda row: row.origin)
+    shown: list[ForkDetail] = [
+        {
+            "origin": row.origin,
+            "found_at": encode_timestamp(row.found_at),
+            "evidence": row.evidence.decode(),
+        }
+        for row in rows
+    ]
+    return {"forks": shown, "next_cursor": cursor}
+
+
 def _show(evidence: Evidence) -> EvidenceDetail:
     return {
         "id": evidence.evidence_id,
@@ -63,4 +86,4 @@ def _show(evidence: Evidence) -> EvidenceDetail:
     }
 
 
-OPERATIONS: Final = (list_evidence, get_evidence)
+OPERATIONS: Final = (list_evidence, get_evidence, list_forks)

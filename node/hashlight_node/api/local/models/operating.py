@@ -73,3 +73,20 @@ class EvidencePage(TypedDict):
 
     evidence: list[EvidenceDetail]
     next_cursor: Cursor
+
+
+class ForkDetail(TypedDict):
+    """A log that forked, a peer's or our own."""
+
+    origin: str
+    found_at: Timestamp
+    evidence: Annotated[
+        str, Field(description="Check it with `hashlight verify`, without a node.")
+    ]
+
+
+class ForkPage(TypedDict):
+    """A page of logs that forked."""
+
+    forks: list[ForkDetail]
+    next_cursor: Cursor
