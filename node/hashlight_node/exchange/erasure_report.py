@@ -199,7 +199,8 @@ class _Case:
         )
         if not granted and received_size <= self.leaf_index:
             return None
-        cosigner = encode_vkey(descriptor_of(peer).mirror)
+        # Of a pinned node whose descriptor nobody brought, no key is known.
+        cosigner = encode_vkey(descriptor_of(peer).mirror) if peer.descriptor else ""
 
         def prove(withdrawn: Withdrawn) -> Proof:
             found = confirmations.first_covering(
@@ -247,5 +248,7 @@ class _Case:
 
 
 def _mirror_of(one: Relayed) -> str:
+    if not one.descriptor:
+        return ""  # The relay named it, and nobody knows its keys.
     descriptor = open_descriptor(one.descriptor, parse_vkey(one.identity_vkey))
     return encode_vkey(descriptor.mirror)

@@ -31,6 +31,7 @@ from hashlight_protocol import (
     SplitViewError,
     encode_vkey,
     frontier_from_tiles,
+    open_descriptor,
     open_relayed,
     parse_relayed,
 )
@@ -130,11 +131,16 @@ class RelayedCollector:
             acknowledged_at=None,
             note=b"",
             identity_vkey=encode_vkey(node.identity),
-            descriptor=node.descriptor,
+            descriptor=b"",
         )
-        if not node.checkpoint:
+        if not node.descriptor:
             return listed
         try:
+            with blaming(peer.name, f"descriptor of {node.node}", node.descriptor):
+                open_descriptor(node.descriptor, node.identity)
+            listed = replace(listed, descriptor=node.descriptor)
+            if not node.checkpoint:
+                return listed
             return await self._verify(peer, log, node, listed)
         except PeerMisbehavedError as error:
             await self._blame(log, peer, error)

@@ -12,6 +12,7 @@ from hashlight_node.peers.errors import PeerMisbehavedError
 from hashlight_node.store.relayed import list_relayed
 from hashlight_protocol import (
     Checkpoint,
+    Reason,
     RelayedNode,
     append_signatures,
     cosign,
@@ -177,3 +178,19 @@ async def test_an_answer_that_is_none_convicts_the_relay(
     await until(lambda: not collector.is_collecting)
     evidence = await alpha.inspect.evidence()
     assert [one.peer_name for one in evidence] == ["beta.example"]
+
+
+@pytest.mark.parametrize("described", [b"", b"nonsense"])
+async def test_a_third_party_of_which_nothing_is_known_is_missing_by_name(
+    alpha: ExchangeNode, relay: PeerSimulator, described: bytes
+) -> None:
+    (ref,) = await alpha.publisher.publish("ours", [shared(3)])
+    await alpha.publisher.withdraw(ref, "erase", Reason.WITHDRAWN)
+    node = RelayedNode(GAMMA.identity.key, described)
+    has_all, (said,) = await collect(alpha, relay, node)
+    assert (has_all, said.descriptor, said.tree_size) == (False, b"", 0)
+    evidence = await alpha.inspect.evidence()
+    assert [one.code for one in evidence] == (["malformed"] if described else [])
+    report = await alpha.inspect.erasure(ref)
+    (gamma,) = [one for one in report.peers if one.peer_name == "gamma.example"]
+    assert (gamma.via, gamma.acknowledgement) == ("beta.example", None)
