@@ -86,6 +86,9 @@ class LogState(StrEnum):
     FROZEN = "frozen"
     ABANDONED = "abandoned"
     QUARANTINED = "quarantined"
+    # Of our own only: the database is older than what we signed, or may be.
+    ROLLED_BACK = "rolled-back"
+    UNCONFIRMED = "unconfirmed"
 
 
 class RecordState(StrEnum):
@@ -151,7 +154,7 @@ class Log:
         checkpoint: Newest signed note whose whole tree is stored, None at first.
         checkpoint_size: Its tree size; at most `tree_size`.
         mirror_checkpoint: `checkpoint` with our mirror cosignature (followed logs).
-        error: Why a quarantined log is quarantined.
+        error: What an operator should know, for example why it is quarantined.
     """
 
     log_id: int
@@ -172,6 +175,11 @@ class Log:
     list_note_version: int
     meta: Mapping[str, object]
     error: str | None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it may be older than what we signed: no peer is shown it."""
+        return self.state in {LogState.ROLLED_BACK, LogState.UNCONFIRMED}
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from hashlight_protocol import JsonValue
 
     from .applied import FollowsCommits
+    from .signing import LogSigning
 
 __all__ = ["IdempotencyKey", "Publisher", "WithdrawalKind"]
 
@@ -74,7 +75,8 @@ class Publisher:
 
     Args:
         database: The store.
-        keyring: Signs checkpoints and list notes.
+        keyring: Signs list notes, and makes the keys of new logs.
+        signing: Signs checkpoints.
         matcher: Learns what became live or dead, right after the commit.
         clock: Unix seconds.
         node_name: This node.
@@ -86,6 +88,7 @@ class Publisher:
         *,
         database: Database,
         keyring: Keyring,
+        signing: LogSigning,
         matcher: FollowsCommits,
         clock: Clock,
         node_name: str,
@@ -93,6 +96,7 @@ class Publisher:
     ) -> None:
         self._database = database
         self._keyring = keyring
+        self._signing = signing
         self._matcher = matcher
         self._clock = clock
         self._node_name = node_name
@@ -137,7 +141,7 @@ class Publisher:
                 log,
                 [Meta(origin)],
                 [Body(BodyStatus.NONE)],
-                signer=signer,
+                signing=self._signing,
                 now=self._clock(),
             )
             found = logs.find_log(conn, origin)
@@ -171,6 +175,8 @@ class Publisher:
             ProtocolError: A body is not a record. Nothing is published.
             UnknownListError: This node has no such list.
             ListInactiveError: The list takes no more entries.
+            RolledBackError: The list is older than what was signed last.
+            UnconfirmedError: It is not known what was signed last.
             IdempotencyConflictError: The key came with another request.
         """
         if not bodies:
@@ -187,14 +193,13 @@ class Publisher:
             if log is None:
                 raise UnknownListError(list_name)
             now = self._clock()
-            signer = self._keyring.log(log.origin)
             superseded = _retract_replaced(prepared.replaced, log.tree_size)
             done = append(
                 conn,
                 log,
                 [*prepared.entries, *superseded],
                 [*prepared.bodies, *(Body(BodyStatus.NONE) for _ in superseded)],
-                signer=signer,
+                signing=self._signing,
                 now=now,
             )
             refs = tuple(
@@ -232,6 +237,8 @@ class Publisher:
             UnknownRecordError: There is no such record.
             ForeignRecordError: Another node published it.
             ListInactiveError: The list takes no more entries.
+            RolledBackError: The list is older than what was signed last.
+            UnconfirmedError: It is not known what was signed last.
             IdempotencyConflictError: The key came with another request.
         """
 
@@ -248,9 +255,10 @@ class Publisher:
                 entry = (Erase if kind == "erase" else Retract)(
                     ref.leaf_index, 1, int(reason)
                 )
-                signer = self._keyring.log(log.origin)
                 none = Body(BodyStatus.NONE)
-                done = append(conn, log, [entry], [none], signer=signer, now=now)
+                done = append(
+                    conn, log, [entry], [none], signing=self._signing, now=now
+                )
                 written = _Written((Ref(ref.origin, done.first_index),), done.changes)
             remember_answer(conn, idempotency, _encode_refs(written.refs), now=now)
             return written

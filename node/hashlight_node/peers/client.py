@@ -43,8 +43,8 @@ if TYPE_CHECKING:
         TileId,
     )
 
-_TILE_BYTES: Final = TILE_WIDTH * 32
-_ENTRIES_BYTES: Final = TILE_WIDTH * (2 + MAX_ENTRY_BYTES)
+TILE_BYTES: Final = TILE_WIDTH * 32
+ENTRIES_BYTES: Final = TILE_WIDTH * (2 + MAX_ENTRY_BYTES)
 _GRANTS_BYTES: Final = 1024 * 1024
 _DEBUG_BYTES: Final = 8 * 1024 * 1024
 
@@ -180,7 +180,7 @@ class PeerClient:
         """Fetch a tile of hashes."""
         what = f"tile {tile.level}/{tile.index} of {origin}"
         path = f"{_prefix(origin)}/{encode_tile_path(tile)}"
-        question = Question("GET", path, what, _TILE_BYTES)
+        question = Question("GET", path, what, TILE_BYTES)
         return _content(peer.name, await self._ask(peer, question))
 
     async def fetch_entries(
@@ -189,7 +189,7 @@ class PeerClient:
         """Fetch a bundle of entries."""
         path = f"{_prefix(origin)}/{encode_tile_path(bundle)}"
         what = f"entries {bundle.index} of {origin}"
-        question = Question("GET", path, what, _ENTRIES_BYTES)
+        question = Question("GET", path, what, ENTRIES_BYTES)
         return _content(peer.name, await self._ask(peer, question))
 
     async def fetch_bodies(
@@ -256,6 +256,10 @@ class PeerClient:
         path = f"/hsf/v1/witness/{origin_hash(origin)}/checkpoint"
         what = f"witness checkpoint of {origin}"
         question = Question("GET", path, what, MAX_NOTE_BYTES)
+        return _content(peer.name, await self._ask(peer, question))
+
+    async def fetch(self, peer: Peer, question: Question) -> bytes:
+        """Ask what no other method here asks; for clients of further endpoints."""
         return _content(peer.name, await self._ask(peer, question))
 
     async def request(
