@@ -236,7 +236,7 @@ class _Jobs:
         for log in await self._parts.database.read(_own_logs):
             await self._guard("heartbeat", self._parts.publisher.heartbeat(log.origin))
         for peer in await self._parts.database.read(peer_store.list_peers):
-            if peer.state is PeerState.ACTIVE:
+            if peer.state is PeerState.ACTIVE and peer.is_dialable:
                 await self._refresh(peer.name)
 
     async def prune(self) -> None:

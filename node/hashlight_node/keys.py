@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 HTTP_KEY_ID: Final = "h1"
 """Id of the key that signs requests; a rotated one will be `h2`."""
 
+_DESCRIPTOR_FILE: Final = "descriptor.note"
 _HEADER: Final = "hashlight-key/v1"
 _SEED_BYTES: Final = 32
 _MAX_FILE_BYTES: Final = 4096
@@ -333,7 +334,7 @@ def publish_descriptor(keyring: Keyring, draft: Descriptor) -> bytes:
     Raises:
         KeyFileError: The kept descriptor is damaged.
     """
-    path = keyring.directory / "descriptor.note"
+    path = keyring.directory / _DESCRIPTOR_FILE
     last = _read_descriptor(path, keyring.identity.key)
     if last is not None and replace(draft, version=last[1].version) == last[1]:
         return last[0]
@@ -344,6 +345,12 @@ def publish_descriptor(keyring: Keyring, draft: Descriptor) -> bytes:
     draft_path.replace(path)
     _sync_directory(keyring.directory)
     return raw
+
+
+def read_published_descriptor(directory: Path) -> bytes | None:
+    """Read the newest descriptor that was signed; None if there never was one."""
+    path = directory / _DESCRIPTOR_FILE
+    return path.read_bytes() if path.exists() else None
 
 
 def _read_descriptor(

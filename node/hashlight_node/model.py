@@ -184,7 +184,15 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A pinned node: its identity key was exchanged by the operators by hand."""
+    """A pinned node: its identity key was exchanged by the operators by hand.
+
+    Attributes:
+        base: Where it can be asked; empty if nobody has said so.
+        descriptor: Empty, and version 0, until one is known: nobody can authenticate
+            as this peer then.
+        is_dialable: Whether this node may connect to it. Who is not calls us, or
+            others bring its lists.
+    """
 
     peer_id: int
     name: str
@@ -195,6 +203,7 @@ class Peer:
     state: PeerState
     added_at: int
     contacted_at: int | None
+    is_dialable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,3 +377,31 @@ class AllowedSignal:
     max_distance: int
     note: str
     created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RelayGrant:
+    """One peer's right to fetch our copy of another node's list.
+
+    Attributes:
+        peer_name: Who may fetch it.
+        node: Whose list it is.
+        list_name: Its name.
+        granted_at: Since when.
+    """
+
+    peer_name: str
+    node: str
+    list_name: str
+    granted_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """The owner of a list lets us relay it.
+
+    Attributes:
+        scope: What it lets us see ourselves, as JSON; None for the whole list.
+    """
+
+    scope: str | None

@@ -17,6 +17,7 @@ from hashlight_node.exchange.inspect import Inspect
 from hashlight_node.exchange.list_notes import ListNotes
 from hashlight_node.exchange.live import LiveView
 from hashlight_node.exchange.lookup import Lookup
+from hashlight_node.exchange.mirroring import Mirroring
 from hashlight_node.exchange.notices import Notices
 from hashlight_node.exchange.peering import Peering
 from hashlight_node.exchange.publish import Publisher
@@ -68,6 +69,7 @@ class ExchangeNode:
     follower: Follower
     peering: Peering
     serving: Serving
+    mirroring: Mirroring
     lookup: Lookup
     inspect: Inspect
 
@@ -207,6 +209,7 @@ def _build(
             notices=notices,
         ),
         serving=Serving(database=database, notices=notices, node_name=name),
+        mirroring=Mirroring(database=database, notices=notices),
         lookup=Lookup(
             database=database,
             matcher=matcher,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 from hashlight_protocol import (
     Indicator,
@@ -12,6 +13,7 @@ from hashlight_protocol import (
     Review,
     SignalClaim,
     encode_record,
+    parse_record,
     parse_signal,
 )
 
@@ -54,3 +56,10 @@ def indicators(count: int, *, first: int = 0) -> list[bytes]:
 
 def opinion(about: Ref, stance: str = "dispute") -> bytes:
     return encode_record(Opinion(ref=about, stance=stance))
+
+
+def shared(number: int) -> bytes:
+    """Make the body of a record that says itself that it may be passed on."""
+    record = parse_record(indicator(number))
+    assert isinstance(record, Indicator)
+    return encode_record(replace(record, share="peers"))

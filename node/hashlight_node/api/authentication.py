@@ -162,7 +162,7 @@ class Authenticator:
         except AuthInvalidError as error:
             if not error.is_mismatch:
                 raise
-            if peer is not None and public_key is None:
+            if peer is not None and peer.is_dialable and public_key is None:
                 self._on_unknown_key(peer.name)
             raise UnknownPeerError from error
         if peer is None or public_key is None or peer.state is not PeerState.ACTIVE:
@@ -173,8 +173,8 @@ class Authenticator:
         self, node: str, key_id: str
     ) -> tuple[Peer | None, bytes | None]:
         peer = await self._database.read(lambda conn: find_peer(conn, node))
-        if peer is None:
-            return None, None
+        if peer is None or not peer.descriptor:
+            return peer, None
         known = self._keys.get(node)
         if known is None or known[0] != peer.descriptor:
             identity = parse_vkey(peer.identity_vkey)

@@ -43,6 +43,7 @@ def federation_application(
             "concurrent_requests": CONCURRENT_REQUESTS,
             "long_poll_seconds": LONG_POLL_SECONDS,
         },
+        features=("relay",),
     )
     app = build_federation(
         FederationParts(
@@ -50,6 +51,7 @@ def federation_application(
             serving=use_cases.serving,
             witness=use_cases.witness,
             descriptor=publish_descriptor(on.keyring, descriptor),
+            mirroring=use_cases.mirroring,
         ),
         authenticator=Authenticator(
             on.database,

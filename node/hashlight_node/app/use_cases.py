@@ -13,6 +13,7 @@ from hashlight_node.exchange.inspect import Inspect
 from hashlight_node.exchange.list_notes import ListNotes
 from hashlight_node.exchange.live import LiveView
 from hashlight_node.exchange.lookup import Lookup
+from hashlight_node.exchange.mirroring import Mirroring
 from hashlight_node.exchange.peering import Peering
 from hashlight_node.exchange.policies import Policies
 from hashlight_node.exchange.publish import Publisher
@@ -34,6 +35,7 @@ class UseCases:
     follower: Follower
     peering: Peering
     serving: Serving
+    mirroring: Mirroring
     lookup: Lookup
     policies: Policies
     clusters: Clusters
@@ -88,6 +90,7 @@ def build_use_cases(on: Foundation) -> UseCases:
             notices=on.notices,
         ),
         serving=Serving(database=on.database, notices=on.notices, node_name=name),
+        mirroring=Mirroring(database=on.database, notices=on.notices),
         lookup=Lookup(
             database=on.database,
             matcher=on.matcher,

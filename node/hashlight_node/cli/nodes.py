@@ -235,6 +235,18 @@ async def _ask(
         return await client.request(method, url, body)
 
 
+def descriptor(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Print this node's signed descriptor, for a peer that cannot fetch it."""
+    with reported(as_json=False):
+        from hashlight_node.keys import read_published_descriptor
+
+        raw = read_published_descriptor(read_settings(config).keys.directory)
+        if raw is None:
+            message = "this node has no descriptor yet; start it once"
+            raise CommandError(message)
+        sys.stdout.buffer.write(raw)
+
+
 def evidence(
     number: Annotated[
         int | None, typer.Argument(metavar="ID", help="Write this one's bytes.")
@@ -266,4 +278,5 @@ def register(app: typer.Typer) -> None:
     app.command()(status)
     app.command()(sync)
     app.command()(request)
+    app.command()(descriptor)
     app.command()(evidence)

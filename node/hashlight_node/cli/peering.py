@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hashlight_node.cli.session import (
     DEFAULT_CONFIG,
+    CommandError,
     ConfigOption,
     JsonOption,
     emit,
@@ -17,8 +19,6 @@ from hashlight_node.cli.session import (
 from hashlight_node.local_client import path_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
 
     from hashlight_node.local_client import Json
@@ -41,6 +41,33 @@ def add(
         client = open_session(config).client
         answer = client.post("/v1/peers", {"base": base, "vkey": vkey})
         _print_peers(answer, [answer], as_json=as_json)
+
+
+@peer_app.command("pin")
+def pin(
+    vkey: Annotated[str, typer.Argument(metavar="VKEY", help="Its identity key.")],
+    descriptor: Annotated[
+        Path | None,
+        typer.Option(help="What `hashlight descriptor` printed there."),
+    ] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Pin a node that this one never connects to: it calls us, or a relay serves it."""
+    with reported(as_json=as_json):
+        body: Json = {"vkey": vkey}
+        if descriptor is not None:
+            body["descriptor"] = _read_text(descriptor)
+        answer = open_session(config).client.post("/v1/peers/pin", body)
+        _print_peers(answer, [answer], as_json=as_json)
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        message = f"{file}: it cannot be read as a descriptor"
+        raise CommandError(message) from error
 
 
 @peer_app.command("list")

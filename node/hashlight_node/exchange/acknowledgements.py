@@ -67,7 +67,13 @@ _log = structlog.get_logger()
 
 
 def descriptor_of(peer: Peer) -> Descriptor:
-    """Read the descriptor that we hold of a peer; it was verified when it came."""
+    """Read the descriptor that we hold of a peer; it was verified when it came.
+
+    Raises:
+        PeerUnavailableError: None is known yet.
+    """
+    if not peer.descriptor:
+        raise PeerUnavailableError(peer.name, "its descriptor is not known yet")
     return open_descriptor(peer.descriptor, parse_vkey(peer.identity_vkey))
 
 
@@ -250,6 +256,7 @@ def is_recipient(conn: Connection, log: Log, peer: Peer) -> bool:
     return (
         latest is not None
         and latest.state is PeerState.ACTIVE
+        and latest.is_dialable
         and peer_store.has_grant(conn, latest.peer_id, log.list_name)
     )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
-from hashlight_protocol import withhold, withhold_unshared
+from hashlight_protocol import WHOLE_LIST, withhold, withhold_unshared
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,14 @@ class Grantee:
 
 @dataclass(frozen=True, slots=True)
 class ThirdParty:
-    """A peer that gets another node's log from us: what says `share: peers` itself."""
+    """A peer that gets another node's log from us: what says `share: peers` itself.
+
+    Attributes:
+        scope: What the owner of the log lets us see. It may be narrower now than when
+            we got a body, and what we may not see we do not pass on.
+    """
+
+    scope: GrantScope = WHOLE_LIST
 
 
 Audience = Insider | Grantee | ThirdParty
@@ -58,7 +65,7 @@ def disclose(bodies: Sequence[Body], audience: Audience) -> tuple[Body, ...]:
             return tuple(bodies)
         case Grantee(scope):
             return withhold(bodies, scope)
-        case ThirdParty():
-            return withhold_unshared(bodies)
+        case ThirdParty(scope):
+            return withhold_unshared(withhold(bodies, scope))
         case _:
             assert_never(audience)

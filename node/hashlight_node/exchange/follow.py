@@ -165,6 +165,9 @@ class Follower:
         peer, follow = await self._parts.database.read(
             lambda conn: _find(conn, peer_name, list_name)
         )
+        if not peer.is_dialable:
+            # There is nothing to ask and no fault: its entries are brought to us.
+            return SyncReport(peer_name, list_name, origin=None, state=follow.state)
         try:
             note = await self._parts.list_notes.current(peer, list_name)
             if note.newest.state == "abandoned":
@@ -306,7 +309,7 @@ def _list_active(conn: Connection) -> list[Follow]:
     active = {
         peer.name
         for peer in peer_store.list_peers(conn)
-        if peer.state is PeerState.ACTIVE
+        if peer.state is PeerState.ACTIVE and peer.is_dialable
     }
     return [
         follow

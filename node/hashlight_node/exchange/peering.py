@@ -95,7 +95,13 @@ class Peering:
         def save(conn: Connection) -> Peer:
             known = peer_store.find_peer(conn, identity.name)
             if known is not None:
-                return self._replace(conn, known, identity, descriptor, raw)
+                # Either document alone is harmless; only both show the lie.
+                both = known.descriptor + b"\n" + raw
+                with blaming(known.name, "descriptor", both):
+                    self._replace(conn, known, identity, descriptor, raw)
+                peer_store.set_dialable(conn, known.peer_id, is_dialable=True)
+                peer_store.touch_peer(conn, known.peer_id, self._clock())
+                return _peer(conn, known.name)
             return peer_store.insert_peer(
                 conn,
                 name=identity.name,
@@ -105,6 +111,51 @@ class Peering:
                 descriptor_version=descriptor.version,
                 added_at=self._clock(),
             )
+
+        return await self._database.write(save)
+
+    async def pin(self, vkey: str, descriptor: bytes | None) -> Peer:
+        """Pin a node that this one never connects to.
+
+        It may call us, once its descriptor is known, or others may bring its lists.
+        Pinning a peer that was added ends our calls to it; adding one that was pinned
+        begins them.
+
+        Args:
+            vkey: Its identity key, as its operator gave it.
+            descriptor: Its signed descriptor, as its operator gave it; None if there
+                is none. What is known already then stays.
+
+        Raises:
+            BadKeyError: `vkey` is not the identity key of a node.
+            OwnNodeError: It is this node.
+            PeerPinnedError: A node of that name is pinned with another key.
+            ProtocolError: The descriptor is not signed by that key, or older than the
+                one that is known.
+        """
+        identity = _parse_identity(vkey)
+        if identity.name == self._node_name:
+            raise OwnNodeError
+        opened = None if descriptor is None else open_descriptor(descriptor, identity)
+
+        def save(conn: Connection) -> Peer:
+            known = peer_store.find_peer(conn, identity.name)
+            if known is None:
+                known = peer_store.insert_peer(
+                    conn,
+                    name=identity.name,
+                    base="",
+                    identity_vkey=vkey,
+                    descriptor=b"",
+                    descriptor_version=0,
+                    added_at=self._clock(),
+                )
+            if known.identity_vkey != vkey:
+                raise PeerPinnedError(known.name)
+            if opened is not None:
+                self._replace(conn, known, identity, opened, descriptor or b"")
+            peer_store.set_dialable(conn, known.peer_id, is_dialable=False)
+            return _peer(conn, known.name)
 
         return await self._database.write(save)
 
@@ -120,11 +171,14 @@ class Peering:
         """
         peer = await self._database.read(lambda conn: _peer(conn, peer_name))
         identity = parse_vkey(peer.identity_vkey)
-        raw = await self._client.fetch_descriptor(peer.base)
+        raw = await self._client.fetch_newer_descriptor(peer)
 
         def save(conn: Connection) -> Peer:
             known = _peer(conn, peer_name)
-            return self._replace(conn, known, identity, descriptor, raw)
+            with blaming(known.name, "descriptor", known.descriptor + b"\n" + raw):
+                self._replace(conn, known, identity, descriptor, raw)
+            peer_store.touch_peer(conn, known.peer_id, self._clock())
+            return _peer(conn, peer_name)
 
         try:
             descriptor = _open(identity, raw)
@@ -270,18 +324,14 @@ class Peering:
         identity: VerifierKey,
         descriptor: Descriptor,
         raw: bytes,
-    ) -> Peer:
+    ) -> None:
         if known.identity_vkey != encode_vkey(identity):
             raise PeerPinnedError(known.name)
-        before = open_descriptor(known.descriptor, identity)
-        # Either document alone is harmless; only both together show the lie.
-        with blaming(known.name, "descriptor", known.descriptor + b"\n" + raw):
-            verify_successor(before, descriptor)
+        if known.descriptor:
+            verify_successor(open_descriptor(known.descriptor, identity), descriptor)
         peer_store.update_descriptor(
             conn, known.peer_id, raw, descriptor.version, descriptor.base
         )
-        peer_store.touch_peer(conn, known.peer_id, self._clock())
-        return _peer(conn, known.name)
 
     async def _keep(self, peer: Peer, error: PeerMisbehavedError) -> None:
         await self._database.write(

@@ -327,7 +327,7 @@ def _recipients(conn: Connection, log: Log) -> list[Peer]:
     return [
         peer
         for peer in peer_store.granted_peers(conn, log.list_name)
-        if peer.state is PeerState.ACTIVE
+        if peer.state is PeerState.ACTIVE and peer.is_dialable
     ]
 
 

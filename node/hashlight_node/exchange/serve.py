@@ -70,6 +70,43 @@ def matches_etag(header: str | None, content: bytes) -> bool:
     return any(part.strip() in {tag, f"W/{tag}", "*"} for part in header.split(","))
 
 
+async def wait_for_note(
+    notices: Notices,
+    origin: str,
+    read: Callable[[], Awaitable[bytes | None]],
+    *,
+    etag: str | None,
+    seconds: int,
+) -> bytes | None:
+    """Give a note once it is another than the caller has.
+
+    Args:
+        notices: Tell when to look again.
+        origin: The log whose note it is.
+        read: Reads it, with all checks; None if there is none yet.
+        etag: If-None-Match as it came, or None to be answered at once.
+        seconds: How long to wait, 30 at most.
+
+    Returns:
+        None if nothing changed in that time.
+
+    Raises:
+        UnknownLogError: There still is none.
+    """
+    # Whoever may not have the log is refused before anything is kept for it.
+    note = await read()
+    if seconds > 0 and not _is_news(note, etag):
+        event = notices.subscribe(origin)
+        # Again after subscribing: a change in between is not missed.
+        note = await read()
+        if not _is_news(note, etag):
+            await _set_within(event, min(seconds, LONG_POLL_SECONDS))
+            # With all its checks: the grant may have been taken back.
+            note = await read()
+    found = _note(note)
+    return None if matches_etag(etag, found) else found
+
+
 class Serving:
     """Answers peers out of the store.
 
@@ -109,7 +146,8 @@ class Serving:
         Returns:
             None if nothing changed in that time.
         """
-        return await self._wait(
+        return await wait_for_note(
+            self._notices,
             self._origin(list_name, epoch),
             lambda: self.checkpoint(peer, list_name, epoch),
             etag=etag,
@@ -191,7 +229,7 @@ class Serving:
         """Give the caller's own grants; none if it is in quarantine."""
 
         def read(conn: Connection) -> GrantsAnswer:
-            if not _is_active(conn, peer):
+            if not is_active_peer(conn, peer):
                 return GrantsAnswer(0, ())
             version, grants = peer_store.grants_of(conn, peer.peer_id)
             return GrantsAnswer(version, tuple(grants))
@@ -210,63 +248,6 @@ class Serving:
             return _note(deliveries.read_witnessed(conn, origin))
 
         return await self._database.read(read)
-
-    async def mirror_checkpoint(
-        self, peer: Peer, origin_hash: str, *, etag: str | None, seconds: int
-    ) -> bytes | None:
-        """Give our signed acknowledgement for a log of the caller's own.
-
-        The checkpoint up to which we have stored the log and applied every retraction
-        and erasure, with our mirror cosignature. Only to the node whose log it is:
-        relaying a log to third parties is not served yet.
-
-        Args:
-            peer: The caller.
-            origin_hash: Names the log, 64 hexadecimal digits.
-            etag: If-None-Match as it came.
-            seconds: How long to wait for one that is new to the caller, 30 at most.
-
-        Returns:
-            None if nothing changed in that time.
-        """
-
-        def find(conn: Connection) -> str:
-            return _own_origin(conn, peer, origin_hash)
-
-        def read(conn: Connection) -> bytes | None:
-            name = parse_origin(_own_origin(conn, peer, origin_hash))
-            log = logs.find_log(conn, name.origin)
-            if log is not None and log.mirror_checkpoint is not None:
-                return log.mirror_checkpoint
-            if peer_store.find_follow(conn, peer.peer_id, name.list_name) is None:
-                raise UnknownLogError
-            return None  # The first copy may be under way: worth waiting for.
-
-        origin = await self._database.read(find)
-        return await self._wait(
-            origin, lambda: self._database.read(read), etag=etag, seconds=seconds
-        )
-
-    async def _wait(
-        self,
-        origin: str,
-        read: Callable[[], Awaitable[bytes | None]],
-        *,
-        etag: str | None,
-        seconds: int,
-    ) -> bytes | None:
-        # Whoever may not have the log is refused before anything is kept for it.
-        note = await read()
-        if seconds > 0 and not _is_news(note, etag):
-            event = self._notices.subscribe(origin)
-            # Again after subscribing: a change in between is not missed.
-            note = await read()
-            if not _is_news(note, etag):
-                await _set_within(event, min(seconds, LONG_POLL_SECONDS))
-                # With all its checks: the grant may have been taken back.
-                note = await read()
-        found = _note(note)
-        return None if matches_etag(etag, found) else found
 
     def _origin(self, list_name: str, epoch: int) -> str:
         try:
@@ -288,7 +269,7 @@ class Serving:
         # the list exists.
         list_name = "" if log is None else log.list_name
         granted = peer_store.has_grant(conn, peer.peer_id, list_name)
-        is_active = _is_active(conn, peer)
+        is_active = is_active_peer(conn, peer)
         if log is None or not granted or log.role is not Role.OWN:
             raise UnknownLogError
         if not is_active:
@@ -300,12 +281,12 @@ def _own_origin(conn: Connection, peer: Peer, origin_hash: str) -> str:
     origin = deliveries.find_by_origin_hash(conn, origin_hash)
     if origin is None or parse_origin(origin).node != peer.name:
         raise UnknownLogError
-    if not _is_active(conn, peer):
+    if not is_active_peer(conn, peer):
         raise UnknownLogError
     return origin
 
 
-def _is_active(conn: Connection, peer: Peer) -> bool:
+def is_active_peer(conn: Connection, peer: Peer) -> bool:
     """Tell whether we talk to a peer now; its request may have begun long ago."""
     latest = peer_store.find_peer(conn, peer.name)
     return latest is not None and latest.state is PeerState.ACTIVE

@@ -26,7 +26,7 @@ from hashlight_protocol import (
     parse_origin,
 )
 
-from .errors import PeerMisbehavedError
+from .errors import PeerMisbehavedError, PeerUnavailableError
 from .network import Base, parse_base
 from .transport import Answer, Question, Transport, is_unmodified, refusal
 
@@ -103,7 +103,7 @@ class PeerClient:
     """Asks peers, signed, within limits, a bounded number of questions at a time.
 
     Every method may raise `PeerUnavailableError`, `PeerRefusedError` and
-    `PeerMisbehavedError`.
+    `PeerMisbehavedError`. A peer that is not dialable is unavailable to all of them.
 
     Args:
         session: From `open_session`; belongs to the caller.
@@ -147,6 +147,11 @@ class PeerClient:
         )
         answer = await self._transport.ask_unsigned(where.authority, where, question)
         return _content(where.authority, answer)
+
+    async def fetch_newer_descriptor(self, peer: Peer) -> bytes:
+        """Fetch the descriptor of a pinned peer again, where it was last."""
+        _refuse_undialable(peer)
+        return await self.fetch_descriptor(peer.base)
 
     async def fetch_list_note(self, peer: Peer, list_name: str) -> bytes:
         """Fetch what a peer says about one of its lists: its logs and their keys."""
@@ -314,6 +319,7 @@ class PeerClient:
         return Fetched(body, _etag(answer))
 
     async def _ask(self, peer: Peer, question: Question) -> Answer:
+        _refuse_undialable(peer)
         async with self._slot(peer, waits=question.wait_seconds > 0):
             base = parse_base(peer.base)
             return await self._transport.ask(peer.name, base, question)
@@ -325,6 +331,11 @@ class PeerClient:
         size = _WAITS_PER_PEER if waits else _REQUESTS_PER_PEER
         async with slots.setdefault(peer.name, asyncio.Semaphore(size)):
             yield
+
+
+def _refuse_undialable(peer: Peer) -> None:
+    if not peer.is_dialable:
+        raise PeerUnavailableError(peer.name, "it is pinned as one that is not dialled")
 
 
 def _prefix(origin: str) -> str:

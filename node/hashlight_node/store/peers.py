@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack
 
 from sqlalchemy import delete, select, update
 
@@ -33,6 +33,7 @@ class NewPeer(TypedDict):
         descriptor: Its signed descriptor, verified with that key.
         descriptor_version: Version of the descriptor.
         added_at: Now.
+        is_dialable: Whether this node may connect to it; so if it is left out.
     """
 
     name: str
@@ -41,6 +42,7 @@ class NewPeer(TypedDict):
     descriptor: bytes
     descriptor_version: int
     added_at: int
+    is_dialable: NotRequired[bool]
 
 
 def insert_peer(connection: Connection, **peer: Unpack[NewPeer]) -> Peer:
@@ -49,7 +51,11 @@ def insert_peer(connection: Connection, **peer: Unpack[NewPeer]) -> Peer:
     Raises:
         PeerExistsError: A peer of that name is pinned already, with whatever key.
     """
-    values = {**peer, "state": PeerState.ACTIVE.value}
+    values = {
+        **peer,
+        "state": PeerState.ACTIVE.value,
+        "is_dialable": int(peer.get("is_dialable", True)),
+    }
     statement = upsert(connection, _peers).values(values).on_conflict_do_nothing()
     if not has_changed(connection, statement):
         raise PeerExistsError(peer["name"])
@@ -84,6 +90,15 @@ def set_peer_state(connection: Connection, peer_id: int, state: PeerState) -> No
     """Set whether we talk to a peer."""
     connection.execute(
         update(_peers).where(_peers.c.peer_id == peer_id).values(state=state.value)
+    )
+
+
+def set_dialable(connection: Connection, peer_id: int, *, is_dialable: bool) -> None:
+    """Set whether this node may connect to a peer."""
+    connection.execute(
+        update(_peers)
+        .where(_peers.c.peer_id == peer_id)
+        .values(is_dialable=int(is_dialable))
     )
 
 
@@ -247,6 +262,7 @@ def _peer_of(row: Row[Any]) -> Peer:
         state=PeerState(row.state),
         added_at=row.added_at,
         contacted_at=row.contacted_at,
+        is_dialable=bool(row.is_dialable),
     )
 
 

@@ -21,6 +21,8 @@ from hashlight_protocol import (
     BadKeyError,
     Ed25519Signer,
     MalformedError,
+    StaleVersionError,
+    UnknownKeyError,
     encode_vkey,
 )
 from support.exchange_node import ExchangeNode
@@ -209,3 +211,67 @@ async def test_a_descriptor_is_refreshed_for_its_new_keys(following: Pair) -> No
     assert peer.descriptor == shield.descriptor()
     with pytest.raises(UnknownPeerError):
         await alpha.peering.refresh_descriptor("nobody.example")
+
+
+async def test_a_node_that_cannot_be_dialled_is_pinned_without_a_question(
+    alpha: ExchangeNode, shield: PeerSimulator
+) -> None:
+    peer = await alpha.peering.pin(shield.vkey, None)
+    assert (peer.base, peer.descriptor, peer.descriptor_version) == ("", b"", 0)
+    assert not peer.is_dialable
+    peer = await alpha.peering.pin(shield.vkey, shield.descriptor())
+    assert (peer.base, peer.descriptor) == (shield.base, shield.descriptor())
+    assert not peer.is_dialable
+    assert peer.contacted_at is None
+    # Without a new one, what is known stays.
+    assert await alpha.peering.pin(shield.vkey, None) == peer
+    assert shield.asked == []
+
+
+async def test_nothing_is_asked_of_a_peer_that_is_not_dialable(
+    alpha: ExchangeNode, shield: PeerSimulator
+) -> None:
+    origin = (await alpha.publisher.create_list("ours", {})).origin
+    shield.create_list("ncii")
+    await alpha.peering.pin(shield.vkey, shield.descriptor())
+    await alpha.peering.grant("shield.example", "ours")
+    await alpha.peering.follow("shield.example", "ncii")
+    await alpha.follower.sweep()
+    await alpha.pusher.sweep()
+    assert await alpha.pusher.push(origin) == []
+    assert await alpha.pusher.push_to("shield.example", origin) is None
+    report = await alpha.follower.sync("shield.example", "ncii")
+    assert (report.state, report.error) == (FollowState.WAITING, None)
+    assert await alpha.follower.sync_all() == []
+    with pytest.raises(PeerUnavailableError):
+        await alpha.peering.refresh_descriptor("shield.example")
+    assert not alpha.pusher.is_collecting
+    assert shield.asked == []
+
+
+async def test_a_pinned_node_that_is_added_is_dialled_from_then_on(
+    alpha: ExchangeNode, shield: PeerSimulator
+) -> None:
+    await alpha.peering.pin(shield.vkey, None)
+    peer = await alpha.peering.add_peer(shield.base, shield.vkey)
+    assert peer.is_dialable
+    assert (peer.base, peer.descriptor) == (shield.base, shield.descriptor())
+    assert not (await alpha.peering.pin(shield.vkey, None)).is_dialable
+
+
+async def test_what_an_operator_pins_must_fit_together(
+    alpha: ExchangeNode, shield: PeerSimulator
+) -> None:
+    other = Ed25519Signer("shield.example", ED25519, os.urandom(32))
+    with pytest.raises(UnknownKeyError):
+        await alpha.peering.pin(encode_vkey(other.key), shield.descriptor())
+    with pytest.raises(OwnNodeError):
+        await alpha.peering.pin(encode_vkey(alpha.keyring.identity.key), None)
+    shield.version = 5
+    await alpha.peering.pin(shield.vkey, shield.descriptor())
+    with pytest.raises(PeerPinnedError):
+        await alpha.peering.pin(encode_vkey(other.key), None)
+    shield.version = 4
+    with pytest.raises(StaleVersionError):
+        await alpha.peering.pin(shield.vkey, shield.descriptor())
+    assert (await alpha.peer("shield.example")).descriptor_version == 5

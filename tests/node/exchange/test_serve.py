@@ -305,14 +305,14 @@ async def test_the_origin_collects_its_acknowledgement(
     log.publish(indicators(2))
     await alpha.follower.sync("shield.example", "ncii")
 
-    note = await alpha.serving.mirror_checkpoint(
+    note = await alpha.mirroring.checkpoint(
         peer, origin_hash(log.origin), etag=None, seconds=0
     )
     assert note is not None
     assert verify_cosignature(note, alpha.keyring.mirror.key) == alpha.clock.now
 
     poll = asyncio.create_task(
-        alpha.serving.mirror_checkpoint(
+        alpha.mirroring.checkpoint(
             peer, origin_hash(log.origin), etag=etag_of(note), seconds=20
         )
     )
@@ -336,9 +336,9 @@ async def test_the_first_acknowledgement_can_be_waited_for(
     await alpha.witness.add_checkpoint(peer, raw)
     digest = origin_hash(log.origin)
     with pytest.raises(UnknownLogError):
-        await alpha.serving.mirror_checkpoint(peer, digest, etag=None, seconds=0)
+        await alpha.mirroring.checkpoint(peer, digest, etag=None, seconds=0)
     poll = asyncio.create_task(
-        alpha.serving.mirror_checkpoint(peer, digest, etag='"none"', seconds=20)
+        alpha.mirroring.checkpoint(peer, digest, etag='"none"', seconds=20)
     )
     await asyncio.sleep(0.05)
     await alpha.follower.sync("shield.example", "ncii")
@@ -363,7 +363,7 @@ async def test_only_the_origin_reads_what_we_witnessed_and_mirrored(
         with pytest.raises(UnknownLogError):
             await alpha.serving.witness_checkpoint(stranger, digest)
         with pytest.raises(UnknownLogError):
-            await alpha.serving.mirror_checkpoint(
+            await alpha.mirroring.checkpoint(
                 stranger, digest, etag='"none"', seconds=30
             )
     owner = await alpha.peer("shield.example")
@@ -422,9 +422,7 @@ async def test_whoever_waits_for_the_first_acknowledgement_is_woken(
     raw = b"old 0\n\n" + log.note()
     await alpha.witness.add_checkpoint(peer, raw)
     poll = asyncio.create_task(
-        alpha.serving.mirror_checkpoint(
-            peer, origin_hash(log.origin), etag=None, seconds=30
-        )
+        alpha.mirroring.checkpoint(peer, origin_hash(log.origin), etag=None, seconds=30)
     )
     await alpha.follower.sync("shield.example", "ncii")
     assert await asyncio.wait_for(poll, 5) is not None

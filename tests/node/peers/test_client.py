@@ -483,3 +483,18 @@ async def test_each_question_goes_to_its_endpoint(
     answer = await ask(client, pinned(shield))
     assert answer in (b"answer", Fetched(b"answer", None))
     assert [asked for _, asked in shield.asked] == [path]
+
+
+async def test_a_peer_that_is_not_dialable_is_never_connected_to(
+    shield: PeerSimulator, client: PeerClient
+) -> None:
+    peer = replace(pinned(shield), is_dialable=False)
+    for asked in (
+        client.fetch_list_note(peer, "ncii"),
+        client.fetch_newer_descriptor(peer),
+        client.fetch_checkpoint(peer, ORIGIN, wait_seconds=1),
+        client.push_checkpoint(peer, b"note"),
+    ):
+        with pytest.raises(PeerUnavailableError):
+            await asked
+    assert shield.asked == []

@@ -120,3 +120,10 @@ def test_a_follow_is_kept_until_it_is_given_up(conn: Connection) -> None:
     assert peers.list_follows(conn) == [found]
     peers.delete_follow(conn, follow.follow_id)
     assert peers.find_follow(conn, alpha.peer_id, "ncii") is None
+
+
+def test_whether_a_peer_is_dialled_can_change(conn: Connection) -> None:
+    peer_id = _insert(conn).peer_id
+    assert peers.list_peers(conn)[0].is_dialable
+    peers.set_dialable(conn, peer_id, is_dialable=False)
+    assert not peers.list_peers(conn)[0].is_dialable

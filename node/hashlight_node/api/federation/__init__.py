@@ -17,6 +17,7 @@ from hashlight_protocol import MAX_ADD_CHECKPOINT_BYTES
 from .descriptor import add_descriptor_route
 from .gate import build_gate
 from .logs import add_log_routes
+from .mirror import add_mirror_routes
 from .parts import PARTS, FederationParts
 from .witness import add_witness_routes
 
@@ -55,4 +56,5 @@ def build_federation(
     add_descriptor_route(app)
     add_log_routes(app)
     add_witness_routes(app)
+    add_mirror_routes(app)
     return app

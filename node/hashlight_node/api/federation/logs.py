@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _LOG: Final = "/hsf/v1/log/{list:[a-z0-9-]+}/{epoch:[1-9][0-9]*}"
 # More digits are no position in any tree; the parser of paths has its own bound.
-_INDEX: Final = "{index:0|[1-9][0-9]{0,18}}"
+INDEX: Final = "{index:0|[1-9][0-9]{0,18}}"
 
 
 def add_log_routes(app: Application) -> None:
@@ -44,7 +44,7 @@ def add_log_routes(app: Application) -> None:
     app.router.add_get("/hsf/v1/lists/{list:[a-z0-9-]+}", get_list_note)
     app.router.add_get("/hsf/v1/grants", get_grants)
     app.router.add_get(f"{_LOG}/checkpoint", get_checkpoint)
-    app.router.add_get(f"{_LOG}/receipt/{_INDEX}", get_receipt)
+    app.router.add_get(f"{_LOG}/receipt/{INDEX}", get_receipt)
     app.router.add_get(f"{_LOG}/{{resource:(?:tile|bodies)/.+}}", get_resource)
 
 
@@ -105,7 +105,7 @@ async def get_resource(request: Request) -> web.Response:
     """
     serving = request.app[PARTS].serving
     where = (request[PEER], *_log(request))
-    match _resource(request):
+    match parse_resource(request):
         case TileId() as tile:
             return immutable_response(await serving.tile(*where, tile))
         case EntryBundleId() as bundle:
@@ -130,7 +130,12 @@ def _log(request: Request) -> tuple[str, int]:
     return request.match_info["list"], int(request.match_info["epoch"])
 
 
-def _resource(request: Request) -> TileId | EntryBundleId | BodyBundleId:
+def parse_resource(request: Request) -> TileId | EntryBundleId | BodyBundleId:
+    """Read which tile or bundle is asked for.
+
+    Raises:
+        NotFoundError: The path is that of none.
+    """
     try:
         return parse_tile_path(request.match_info["resource"])
     except MalformedError:

@@ -1,6 +1,6 @@
-"""Peers' logs as we have seen them: announcing, gossip and acknowledgement.
+"""Peers' logs as we have seen them: announcing and gossip.
 
-Source: C2SP tlog-witness; SPEC.md#witnessing and SPEC.md#acknowledgements.
+Source: C2SP tlog-witness; SPEC.md#witnessing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hashlight_node.api.authentication import BODY, PEER
 from hashlight_protocol import ConflictError
 
 from .parts import PARTS
-from .responses import NOT_KEPT, TEXT, note_response, poll_response
+from .responses import NOT_KEPT, TEXT, note_response
 
 if TYPE_CHECKING:
     from aiohttp.web import Application, Request
@@ -35,7 +35,6 @@ def add_witness_routes(app: Application) -> None:
     app.on_cleanup.append(_finish)
     app.router.add_post("/hsf/v1/witness/add-checkpoint", add_checkpoint)
     app.router.add_get(f"/hsf/v1/witness/{_HASH}/checkpoint", get_witnessed)
-    app.router.add_get(f"/hsf/v1/mirror/{_HASH}/checkpoint", get_mirrored)
 
 
 async def add_checkpoint(request: Request) -> web.Response:
@@ -69,20 +68,6 @@ async def get_witnessed(request: Request) -> web.Response:
     serving = request.app[PARTS].serving
     note = await serving.witness_checkpoint(request[PEER], request.match_info["hash"])
     return note_response(note)
-
-
-async def get_mirrored(request: Request) -> web.Response:
-    """Give the checkpoint up to which we have stored and applied a log.
-
-    Source: SPEC.md#acknowledgements.
-    """
-    serving = request.app[PARTS].serving
-    return await poll_response(
-        request,
-        lambda known, seconds: serving.mirror_checkpoint(
-            request[PEER], request.match_info["hash"], etag=known, seconds=seconds
-        ),
-    )
 
 
 async def _finish(app: Application) -> None:

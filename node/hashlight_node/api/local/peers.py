@@ -16,12 +16,19 @@ from hashlight_node.peers.errors import (
     PeerUnavailableError,
 )
 from hashlight_node.store import peers as store
-from hashlight_protocol import BadKeyError, encode_timestamp
+from hashlight_protocol import (
+    BadKeyError,
+    BadSignatureError,
+    MalformedError,
+    StaleVersionError,
+    UnknownKeyError,
+    encode_timestamp,
+)
 
 from .answers import JsonAnswer
 from .bodies import JsonBody
 from .instants import optional_instant
-from .models.peering import NewPeer, PeerDetail, PeerPage
+from .models.peering import NewPeer, NewPin, PeerDetail, PeerPage
 from .models.wire import Nothing
 from .operations import NO_BODY, Call, operation
 
@@ -53,6 +60,33 @@ async def add_peer(call: Call[NewPeer]) -> PeerDetail:
     either can fetch anything of the other.
     """
     return show_peer(await call.parts.peering.add_peer(call.body.base, call.body.vkey))
+
+
+@operation(
+    "POST",
+    "/v1/peers/pin",
+    scope=Scope.ADMIN,
+    takes=JsonBody(NewPin),
+    gives=JsonAnswer(PeerDetail, status=201),
+    raises=(
+        BadKeyError,
+        BadSignatureError,
+        MalformedError,
+        OwnNodeError,
+        PeerPinnedError,
+        StaleVersionError,
+        UnknownKeyError,
+    ),
+)
+async def pin_peer(call: Call[NewPin]) -> PeerDetail:
+    """Pin the identity key of a node that this one never connects to.
+
+    For one that nobody can dial and that uploads its lists to us, or one whose lists
+    come through a relay. Adding it later with its address makes it a peer like others.
+    """
+    text = call.body.descriptor
+    descriptor = None if text is None else text.encode()
+    return show_peer(await call.parts.peering.pin(call.body.vkey, descriptor))
 
 
 @operation(
@@ -123,9 +157,17 @@ def show_peer(peer: Peer) -> PeerDetail:
         "base": peer.base,
         "vkey": peer.identity_vkey,
         "state": peer.state,
+        "is_dialable": peer.is_dialable,
         "added_at": encode_timestamp(peer.added_at),
         "contacted_at": optional_instant(peer.contacted_at),
     }
 
 
-OPERATIONS: Final = (add_peer, list_peers, get_peer, quarantine_peer, release_peer)
+OPERATIONS: Final = (
+    add_peer,
+    pin_peer,
+    list_peers,
+    get_peer,
+    quarantine_peer,
+    release_peer,
+)

@@ -24,6 +24,7 @@ from hashlight_protocol import (
     MAX_ADD_CHECKPOINT_BYTES,
     HttpKey,
     encode_content_digest,
+    encode_vkey,
     open_descriptor,
     verify_public_key,
 )
@@ -609,3 +610,22 @@ def enter_many(
     if count:
         with limit.enter(caller):
             enter_many(limit, caller, count - 1)
+
+
+async def test_nobody_is_a_peer_whose_descriptor_is_not_known(world: World) -> None:
+    database = world.running.foundation.database
+    await database.write(
+        lambda conn: peer_store.insert_peer(
+            conn,
+            name=world.stranger.name,
+            base="",
+            identity_vkey=encode_vkey(world.stranger.keyring.identity.key),
+            descriptor=b"",
+            descriptor_version=0,
+            added_at=0,
+            is_dialable=False,
+        )
+    )
+    headers = world.stranger.headers("GET", GRANTS)
+    answer = await world.send("GET", GRANTS, headers)
+    assert (answer.status, answer.problem) == (403, "unknown-peer")

@@ -256,3 +256,20 @@ async def test_a_peer_that_does_not_answer_is_told_among_the_errors(
     assert (error["peer"], error["list"]) == ("shield.example", "ncii")
     reply = await api.post("/v1/sync", {"peer": "shield.example", "list": "ncii"})
     assert (reply.status, reply.code) == (503, "unavailable")
+
+
+async def test_a_node_that_cannot_be_dialled_is_pinned_by_its_key(
+    api: LocalApi, shield: PeerSimulator
+) -> None:
+    made = await api.post("/v1/peers/pin", {"vkey": shield.vkey})
+    assert made.status == 201, made
+    assert (made.json["base"], made.json["is_dialable"]) == ("", False)
+    note = shield.descriptor().decode()
+    body = {"vkey": shield.vkey, "descriptor": note}
+    made = await api.post("/v1/peers/pin", body)
+    assert (made.json["base"], made.json["is_dialable"]) == (shield.base, False)
+    broken = {"vkey": shield.vkey, "descriptor": note.replace("version", "versiom")}
+    reply = await api.post("/v1/peers/pin", broken)
+    assert (reply.status, reply.code) == (403, "bad-signature")
+    await add(api, shield)
+    assert (await api.get("/v1/peers/shield.example")).json["is_dialable"]

@@ -9,6 +9,16 @@ from hashlight_node.model import FollowState, PeerState
 
 from .wire import Cursor, ListName, PeerName, Request, Timestamp
 
+IdentityKey = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=400,
+        pattern=r"^[a-z0-9.-]+\+[0-9a-f]{8}\+[A-Za-z0-9+/=]+$",
+        description="Verifier key of the node's identity.",
+    ),
+]
+
 
 class NewPeer(Request):
     """A node whose operator gave us its address and identity key by hand."""
@@ -22,24 +32,32 @@ class NewPeer(Request):
             examples=["https://hsf.shield.example"],
         ),
     ]
-    vkey: Annotated[
-        str,
+    vkey: IdentityKey
+
+
+class NewPin(Request):
+    """A node that this one does not connect to."""
+
+    vkey: IdentityKey
+    descriptor: Annotated[
+        str | None,
         Field(
             min_length=1,
-            max_length=400,
-            pattern=r"^[a-z0-9.-]+\+[0-9a-f]{8}\+[A-Za-z0-9+/=]+$",
-            description="Verifier key of the node's identity.",
+            max_length=262_144,
+            description="Its signed descriptor, which `hashlight descriptor` gives its "
+            "operator. Without it nobody can authenticate as this node.",
         ),
-    ]
+    ] = None
 
 
 class PeerDetail(TypedDict):
-    """A pinned node."""
+    """A pinned node. `base` is empty if it is not known."""
 
     name: str
     base: str
     vkey: str
     state: PeerState
+    is_dialable: bool
     added_at: Timestamp
     contacted_at: Timestamp | None
 
