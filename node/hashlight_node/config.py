@@ -179,9 +179,13 @@ class StoreSettings(_Section):
 
 
 class KeySettings(_Section):
-    """Where the secret keys are kept; back them up apart from the store."""
+    """Where the secret keys are kept; back them up apart from the store.
+
+    And what they signed last, which is never backed up: see `last_signed.py`.
+    """
 
     directory: Path = Field(default=Path("keys"), strict=False)
+    last_signed: Path = Field(default=Path("last-signed"), strict=False)
 
 
 class ExchangeSettings(_Section):
@@ -329,7 +333,10 @@ def _sentence(detail: ErrorDetails) -> str:
 
 
 def _resolve(settings: Settings, directory: Path) -> Settings:
-    keys = KeySettings(directory=directory / settings.keys.directory)
+    keys = KeySettings(
+        directory=directory / settings.keys.directory,
+        last_signed=directory / settings.keys.last_signed,
+    )
     store = StoreSettings(url=_absolute_url(settings.store.url, directory))
     return settings.model_copy(update={"keys": keys, "store": store})
 

@@ -1,4 +1,4 @@
-"""The newest checkpoint that this node signed of each of its logs, outside the database.
+"""What this node signed last of each of its logs, kept outside the database.
 
 A database that is restored from a backup has forgotten what was signed since. If the
 node then signed on, peers would see two histories. So what was signed last is kept in a

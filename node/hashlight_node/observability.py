@@ -362,6 +362,11 @@ class Metrics:
             "Always 1; what searches for near hashes: c, or numpy, which is slower",
             "kernel",
         )
+        self._held = self._gauge(
+            "hashlight_logs_held",
+            "Own logs that are not signed because they are, or may be, rolled back",
+            "state",
+        )
         self._quarantined = self._gauge(
             "hashlight_quarantined", "Logs and peers in quarantine", "kind"
         )
@@ -439,6 +444,10 @@ class Metrics:
     def show_kernel(self, name: str) -> None:
         """Say what searches for near hashes."""
         self._kernel.labels(name).set(1)
+
+    def show_held(self, state: str, count: int) -> None:
+        """Set how many own logs are not signed, by `rolled-back` and `unconfirmed`."""
+        self._held.labels(state).set(count)
 
     def show_quarantined(self, kind: str, count: int) -> None:
         """Set how many logs or peers are in quarantine."""

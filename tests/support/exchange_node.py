@@ -22,9 +22,13 @@ from hashlight_node.exchange.notices import Notices
 from hashlight_node.exchange.peering import Peering
 from hashlight_node.exchange.publish import Publisher
 from hashlight_node.exchange.push import Pusher
+from hashlight_node.exchange.recover import Recovery, RecoveryParts
 from hashlight_node.exchange.serve import Serving
+from hashlight_node.exchange.signing import LogSigning
+from hashlight_node.exchange.standing import Standing
 from hashlight_node.exchange.witness import Witness
 from hashlight_node.keys import create_keyring, load_keyring
+from hashlight_node.last_signed import LastSigned
 from hashlight_node.matching.judging import Criteria
 from hashlight_node.matching.matcher import Matcher
 from hashlight_node.matching.policy import Policy
@@ -72,6 +76,9 @@ class ExchangeNode:
     mirroring: Mirroring
     lookup: Lookup
     inspect: Inspect
+    last_signed: LastSigned
+    standing: Standing
+    recovery: Recovery
 
     async def read(self, function: Callable[[Connection], Found]) -> Found:
         return await self.database.read(function)
@@ -116,6 +123,7 @@ async def open_exchange_node(
 ) -> AsyncIterator[ExchangeNode]:
     """Open a node in a directory; the same directory again is the same node."""
     keyring, database = _open_store(directory, name)
+    last_signed = LastSigned.open(directory / "last-signed")
     matcher = Matcher(pdq_threshold=31)
     await database.read(lambda conn: matcher.load(signals.live_signals(conn)))
     notices = Notices()
@@ -129,7 +137,9 @@ async def open_exchange_node(
                 clock=clock,
                 timeout_seconds=2,
             )
-            node = _build(name, clock, database, keyring, (matcher, client, notices))
+            rest = (matcher, client, notices, last_signed)
+            node = _build(name, clock, database, keyring, rest)
+            await node.standing.settle()
             try:
                 yield node
             finally:
@@ -137,6 +147,7 @@ async def open_exchange_node(
     finally:
         notices.close()
         await database.close()
+        last_signed.close()
 
 
 def _open_store(directory: Path, name: str) -> tuple[Keyring, Database]:
@@ -154,9 +165,16 @@ def _build(
     clock: ManualClock,
     database: Database,
     keyring: Keyring,
-    rest: tuple[Matcher, PeerClient, Notices],
+    rest: tuple[Matcher, PeerClient, Notices, LastSigned],
 ) -> ExchangeNode:
-    matcher, client, notices = rest
+    matcher, client, notices, last_signed = rest
+    standing = Standing(
+        database=database,
+        client=client,
+        keyring=keyring,
+        last_signed=last_signed,
+        clock=clock,
+    )
     list_notes = ListNotes(database=database, client=client, clock=clock)
     return ExchangeNode(
         name=name,
@@ -169,7 +187,7 @@ def _build(
         list_notes=list_notes,
         publisher=Publisher(
             database=database,
-            keyring=keyring,
+            signing=LogSigning(keyring, last_signed),
             matcher=Applied(matcher.apply),
             clock=clock,
             node_name=name,
@@ -178,7 +196,7 @@ def _build(
         pusher=Pusher(
             database=database,
             client=client,
-            keyring=keyring,
+            standing=standing,
             clock=clock,
             notices=notices,
         ),
@@ -218,4 +236,17 @@ def _build(
             clock=clock,
         ),
         inspect=Inspect(database=database, clock=clock, node_name=name),
+        last_signed=last_signed,
+        standing=standing,
+        recovery=Recovery(
+            RecoveryParts(
+                database=database,
+                client=client,
+                last_signed=last_signed,
+                standing=standing,
+                matcher=Applied(matcher.apply),
+                clock=clock,
+                on_advanced=notices.advanced,
+            )
+        ),
     )

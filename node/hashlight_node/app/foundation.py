@@ -11,6 +11,7 @@ from hashlight_node.exchange.changes import Feed
 from hashlight_node.exchange.match_log import MatchBuffer, MatchLog
 from hashlight_node.exchange.notices import Notices
 from hashlight_node.keys import load_keyring
+from hashlight_node.last_signed import LastSigned
 from hashlight_node.matching.index import kernel_name
 from hashlight_node.observability import Metrics
 from hashlight_node.peers.client import PeerClient
@@ -42,6 +43,7 @@ class Foundation:
     settings: Settings
     clock: Clock
     keyring: Keyring
+    last_signed: LastSigned
     database: Database
     matcher: Matcher
     criteria: Criteria
@@ -61,9 +63,13 @@ async def lay_foundation(
 
     Raises:
         KeyFileError: The keys cannot be used as they are.
+        LastSignedError: What they signed last cannot be read, or another process signs.
         StoreError: The database cannot.
     """
     keyring = load_keyring(settings.keys.directory, settings.node.name)
+    last_signed = LastSigned.open(settings.keys.last_signed)
+    # Closed after the database, whose last commits it still follows.
+    stack.callback(last_signed.close)
     database = Database.open(settings.store.url)
     memory = await choose_memory(settings, database, behind)
     matcher = memory.matcher
@@ -91,6 +97,7 @@ async def lay_foundation(
         settings=settings,
         clock=clock,
         keyring=keyring,
+        last_signed=last_signed,
         database=database,
         matcher=matcher,
         criteria=criteria,

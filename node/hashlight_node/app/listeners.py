@@ -91,6 +91,7 @@ def local_application(
         policies=use_cases.policies,
         clusters=use_cases.clusters,
         explain=use_cases.explain,
+        recovery=use_cases.recovery,
         metrics=on.metrics,
         clock=on.clock,
         limits=LocalLimits(

@@ -77,6 +77,7 @@ async def start_node(
 
     Raises:
         KeyFileError: The keys cannot be used as they are.
+        LastSignedError: What they signed last cannot be read, or another process signs.
         StoreError: The database cannot.
         OSError: An address cannot be bound.
         ExceptionGroup: A job met a mistake of ours; raised when the block ends.
@@ -85,6 +86,9 @@ async def start_node(
         foundation = await lay_foundation(settings, clock, stack, behind)
         use_cases = build_use_cases(foundation)
         stack.push_async_callback(use_cases.pusher.close)
+        # Before anybody is answered: a restored database must not be seen by peers.
+        await use_cases.standing.settle()
+        await use_cases.standing.ask_at_start()
         refresher = KeyRefresher(clock)
         federation_app = federation_application(foundation, use_cases, refresher)
         local_app = local_application(foundation, use_cases, behind)
@@ -124,6 +128,7 @@ async def _run_jobs(
         notices=foundation.notices,
         publisher=use_cases.publisher,
         pusher=use_cases.pusher,
+        standing=use_cases.standing,
         follower=use_cases.follower,
         peering=use_cases.peering,
         key_refresher=refresher,

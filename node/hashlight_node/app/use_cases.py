@@ -18,7 +18,10 @@ from hashlight_node.exchange.peering import Peering
 from hashlight_node.exchange.policies import Policies
 from hashlight_node.exchange.publish import Publisher
 from hashlight_node.exchange.push import Pusher
+from hashlight_node.exchange.recover import Recovery, RecoveryParts
 from hashlight_node.exchange.serve import Serving
+from hashlight_node.exchange.signing import LogSigning
+from hashlight_node.exchange.standing import Standing
 from hashlight_node.exchange.witness import Witness
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ class UseCases:
     clusters: Clusters
     explain: Explain
     inspect: Inspect
+    standing: Standing
+    recovery: Recovery
 
 
 def build_use_cases(on: Foundation) -> UseCases:
@@ -57,11 +62,18 @@ def build_use_cases(on: Foundation) -> UseCases:
         clock=on.clock,
         notices=on.notices,
     )
+    standing = Standing(
+        database=on.database,
+        client=on.client,
+        keyring=on.keyring,
+        last_signed=on.last_signed,
+        clock=on.clock,
+    )
     view = LiveView(on.database, clock=on.clock)
     return UseCases(
         publisher=Publisher(
             database=on.database,
-            keyring=on.keyring,
+            signing=LogSigning(on.keyring, on.last_signed),
             matcher=on.applied,
             clock=on.clock,
             node_name=name,
@@ -70,7 +82,7 @@ def build_use_cases(on: Foundation) -> UseCases:
         pusher=Pusher(
             database=on.database,
             client=on.client,
-            keyring=on.keyring,
+            standing=standing,
             clock=on.clock,
             notices=on.notices,
         ),
@@ -123,4 +135,16 @@ def build_use_cases(on: Foundation) -> UseCases:
             clock=on.clock,
         ),
         inspect=Inspect(database=on.database, clock=on.clock, node_name=name),
+        standing=standing,
+        recovery=Recovery(
+            RecoveryParts(
+                database=on.database,
+                client=on.client,
+                last_signed=on.last_signed,
+                standing=standing,
+                matcher=on.applied,
+                clock=on.clock,
+                on_advanced=on.notices.advanced,
+            )
+        ),
     )

@@ -19,6 +19,7 @@ from hashlight_node.cli import (
     offline,
     peering,
     policies,
+    recovering,
     scanning,
     tokens,
 )
@@ -61,6 +62,7 @@ for commands in (
     peering,
     policies,
     tokens,
+    recovering,
     offline,
 ):
     commands.register(app)

@@ -24,25 +24,22 @@ from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
     MalformedError,
     ProtocolError,
-    RollbackError,
-    SplitViewError,
-    frontier_from_tiles,
-    open_checkpoint,
     open_descriptor,
     parse_vkey,
     verify_cosignature,
 )
 
 from .cosigning import bare_note, note_cosigned_by
-from .errors import UnknownListError
+from .errors import RolledBackError, UnknownListError
 from .evidence import keep_evidence
 
 if TYPE_CHECKING:
-    from hashlight_node.keys import Keyring
     from hashlight_node.model import Clock, Log, Peer
     from hashlight_node.peers.client import PeerClient
     from hashlight_node.store.database import Connection, Database
     from hashlight_protocol import Descriptor, SignedCheckpoint, VerifierKey
+
+    from .standing import Standing
 
 _WAIT_SECONDS: Final = 30
 _POLLS: Final = 20
@@ -104,16 +101,21 @@ class Collector:
     Args:
         database: The store.
         client: Asks the peers.
-        keyring: Knows the keys of our logs.
+        standing: Knows the keys of our logs, and is told of every checkpoint of them.
         clock: Unix seconds.
     """
 
     def __init__(
-        self, *, database: Database, client: PeerClient, keyring: Keyring, clock: Clock
+        self,
+        *,
+        database: Database,
+        client: PeerClient,
+        standing: Standing,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._client = client
-        self._keyring = keyring
+        self._standing = standing
         self._clock = clock
         self._etags: dict[tuple[str, str], str] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -163,6 +165,7 @@ class Collector:
             PeerUnavailableError: The peer does not answer.
             PeerRefusedError: It does not copy the log.
             PeerMisbehavedError: What it says is not about our log, or not signed.
+            RolledBackError: It has a checkpoint of ours that we do not have.
         """
         key = (origin, peer.name)
         fetched = await self._client.fetch_mirror_checkpoint(
@@ -173,32 +176,17 @@ class Collector:
         )
         if fetched is None:
             return None
-        # Read after the answer came: until then the log may have grown.
-        log, root_hash, signed = await self._database.read(
-            lambda conn: self._compare(conn, origin, peer, fetched.body)
-        )
-        acknowledgement = _verify(peer, log, root_hash, signed, now=self._clock())
+        with blaming(peer.name, f"mirror checkpoint of {origin}", fetched.body):
+            signed = self._standing.open(fetched.body, origin)
+        log = await self._database.read(lambda conn: _find_log(conn, origin))
+        if not await self._standing.judge(peer.name, signed):
+            # We signed this and do not have it: our store is an old one.
+            raise RolledBackError(log.list_name)
+        acknowledgement = _verify(peer, origin, signed, now=self._clock())
         await self._database.write(lambda conn: _save(conn, log, peer, acknowledgement))
         if fetched.etag is not None:
             self._etags[key] = fetched.etag
         return acknowledgement
-
-    def _compare(
-        self, conn: Connection, origin: str, peer: Peer, raw: bytes
-    ) -> tuple[Log, bytes, SignedCheckpoint]:
-        """Open the note, and recompute our own root at its size."""
-        log = logs.find_log(conn, origin)
-        if log is None:
-            raise UnknownListError(origin)
-        with blaming(peer.name, f"mirror checkpoint of {origin}", raw):
-            key = self._keyring.log(origin).key
-            signed = open_checkpoint(raw, [key], origin=origin)
-            size = signed.head.tree_size
-            if size > log.checkpoint_size:
-                # We signed this and do not have it: our store is an old one.
-                raise RollbackError(origin, size, log.checkpoint_size)
-        tiles = logs.tile_fetcher(conn, log.log_id)
-        return log, frontier_from_tiles(tiles, size).root, signed
 
     async def _keep_asking(self, origin: str, peer: Peer) -> None:
         try:
@@ -209,6 +197,8 @@ class Collector:
             _log.info("peer does not copy this log", peer=peer.name, code=error.code)
         except PeerMisbehavedError as error:
             await self._blame(origin, peer, error)
+        except RolledBackError as error:
+            _log.info("job had nothing to do", peer=peer.name, code=error.code)
         except ProtocolError as error:
             # Not about what it sent: about what its base makes of our request.
             _log.error("peer cannot be asked", peer=peer.name, code=error.code)
@@ -255,25 +245,31 @@ def is_recipient(conn: Connection, log: Log, peer: Peer) -> bool:
     latest = peer_store.find_peer(conn, peer.name)
     return (
         latest is not None
+        and not log.is_held
         and latest.state is PeerState.ACTIVE
         and latest.is_dialable
         and peer_store.has_grant(conn, latest.peer_id, log.list_name)
     )
 
 
+def _find_log(conn: Connection, origin: str) -> Log:
+    log = logs.find_log(conn, origin)
+    if log is None:
+        raise UnknownListError(origin)
+    return log
+
+
 def _verify(
-    peer: Peer, log: Log, root_hash: bytes, signed: SignedCheckpoint, *, now: int
+    peer: Peer, origin: str, signed: SignedCheckpoint, *, now: int
 ) -> Acknowledgement:
     size = signed.head.tree_size
     mirror = descriptor_of(peer).mirror
-    what = f"mirror checkpoint of {log.origin}"
+    what = f"mirror checkpoint of {origin}"
     with blaming(peer.name, what, signed.note_bytes):
-        if signed.head.root_hash != root_hash:
-            raise SplitViewError(log.origin, size)
         sent = signed.opened.note.signatures
         note = note_cosigned_by(bare_note(signed), sent, mirror)
         acknowledged_at = read_cosigned_at(note, mirror, now=now)
-    return Acknowledgement(log.origin, peer.name, size, acknowledged_at, note)
+    return Acknowledgement(origin, peer.name, size, acknowledged_at, note)
 
 
 def _save(

@@ -198,8 +198,8 @@ class RolledBackError(ExchangeError):
 
     def __init__(self, list_name: str) -> None:
         super().__init__(
-            f"list {list_name!r} is older here than what this node has signed of it, as "
-            f"after a restore from backup; heal it with `hashlight recover {list_name}`"
+            f"list {list_name!r} is older here than what this node has signed, as after"
+            f" a restore from backup; heal it with `hashlight recover {list_name}`"
         )
         self.list_name = list_name
 
@@ -218,8 +218,8 @@ class UnconfirmedError(ExchangeError):
 
     def __init__(self, list_name: str) -> None:
         super().__init__(
-            f"it is not known what was signed last of list {list_name!r}, and no peer has "
-            f"said so yet; ask them again with `hashlight recover {list_name}`"
+            f"it is not known what was signed last of list {list_name!r}, and no peer "
+            f"has said so yet; ask them again with `hashlight recover {list_name}`"
         )
         self.list_name = list_name
 

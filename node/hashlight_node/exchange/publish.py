@@ -45,7 +45,6 @@ from .scrubbing import scrub
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from hashlight_node.keys import Keyring
     from hashlight_node.model import Clock, Log, SignalChange
     from hashlight_node.store.database import Connection, Database
     from hashlight_protocol import JsonValue
@@ -75,8 +74,8 @@ class Publisher:
 
     Args:
         database: The store.
-        keyring: Signs list notes, and makes the keys of new logs.
-        signing: Signs checkpoints.
+        signing: Signs checkpoints; its keyring signs list notes, and makes the keys
+            of new logs.
         matcher: Learns what became live or dead, right after the commit.
         clock: Unix seconds.
         node_name: This node.
@@ -87,7 +86,6 @@ class Publisher:
         self,
         *,
         database: Database,
-        keyring: Keyring,
         signing: LogSigning,
         matcher: FollowsCommits,
         clock: Clock,
@@ -95,7 +93,7 @@ class Publisher:
         on_advanced: Callable[[str], None],
     ) -> None:
         self._database = database
-        self._keyring = keyring
+        self._keyring = signing.keyring
         self._signing = signing
         self._matcher = matcher
         self._clock = clock

@@ -41,18 +41,18 @@ from .acknowledgements import (
     read_cosigned_at,
 )
 from .cosigning import note_cosigned_by
-from .errors import UnknownListError
+from .errors import RolledBackError, UnknownListError
 from .evidence import keep_evidence
 from .notices import Backoff
 from .receipts import stored_hashes
 
 if TYPE_CHECKING:
-    from hashlight_node.keys import Keyring
     from hashlight_node.model import Acknowledgement, Clock, Log, Peer
     from hashlight_node.peers.client import PeerClient
     from hashlight_node.store.database import Connection, Database
 
     from .notices import Notices
+    from .standing import Standing
 
 _RETRY_LIMIT_SECONDS: Final = 300
 _REPEAT_SECONDS: Final = 50
@@ -84,7 +84,7 @@ class Pusher:
     Args:
         database: The store.
         client: Asks the peers.
-        keyring: Knows the keys of our logs.
+        standing: Finds out whether a peer knows more of a log of ours than we do.
         clock: Unix seconds.
         notices: Where a push that failed is queued again.
     """
@@ -94,14 +94,15 @@ class Pusher:
         *,
         database: Database,
         client: PeerClient,
-        keyring: Keyring,
+        standing: Standing,
         clock: Clock,
         notices: Notices,
     ) -> None:
         self._database = database
         self._client = client
+        self._standing = standing
         self._collector = Collector(
-            database=database, client=client, keyring=keyring, clock=clock
+            database=database, client=client, standing=standing, clock=clock
         )
         self._clock = clock
         self._notices = notices
@@ -270,7 +271,8 @@ class Pusher:
         """Notice that a peer has seen more of our log than we have.
 
         It says so without proof, so it may lie; or this node was restored from an old
-        backup and must not sign anything more. The operator has to look.
+        backup and must not sign anything more. So it is asked for the proof, which is
+        our own signature.
         """
         # As of now: the log may have grown, and the peer pulled, since we asked.
         log = await self._database.read(lambda conn: _own_log(conn, origin))
@@ -282,6 +284,9 @@ class Pusher:
                 size=log.checkpoint_size,
                 new_size=tree_size,
             )
+            heard = await self._standing.ask_peer(peer, origin)
+            if heard.signed is not None and not heard.fits:
+                raise RolledBackError(log.list_name)
             cause = RollbackError(log.origin, tree_size, log.checkpoint_size)
             raise PeerMisbehavedError(
                 peer.name, "known size", cause, str(tree_size).encode()
@@ -324,6 +329,9 @@ class Pusher:
 
 
 def _recipients(conn: Connection, log: Log) -> list[Peer]:
+    if log.is_held:
+        # Peers know better than we do what it is.
+        return []
     return [
         peer
         for peer in peer_store.granted_peers(conn, log.list_name)

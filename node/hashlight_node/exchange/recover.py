@@ -34,7 +34,6 @@ from hashlight_protocol import (
     ProtocolError,
     check_bodies,
     needed_tiles,
-    open_checkpoint,
     parse_body_bundle,
     parse_entry_bundle,
     parse_origin,
@@ -53,7 +52,6 @@ from .transfer import fetch_bundles, fetch_tiles, verify_bundle
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from hashlight_node.keys import Keyring
     from hashlight_node.last_signed import LastSigned
     from hashlight_node.model import Clock, Log, Peer, SignalChange
     from hashlight_node.peers.client import PeerClient
@@ -73,7 +71,6 @@ class RecoveryParts:
     Attributes:
         database: The store.
         client: Asks the peers.
-        keyring: Knows the keys of our logs.
         last_signed: What was signed last.
         standing: Decides whether a log may be signed.
         matcher: Learns what became live or dead, right after each commit.
@@ -83,7 +80,6 @@ class RecoveryParts:
 
     database: Database
     client: PeerClient
-    keyring: Keyring
     last_signed: LastSigned
     standing: Standing
     matcher: FollowsCommits
@@ -244,8 +240,7 @@ class Recovery:
                 return None
             what = f"mirror checkpoint of {origin}"
             with blaming(peer.name, what, fetched.body):
-                keys = [parts.keyring.log(origin).key]
-                signed = open_checkpoint(fetched.body, keys, origin=origin)
+                signed = parts.standing.open(fetched.body, origin)
         except (PeerError, ProtocolError) as error:
             tally.problems.append(str(error))
             return None
@@ -260,8 +255,7 @@ class Recovery:
         newest = self._parts.last_signed.newest(origin)
         if newest is None or self._parts.last_signed.contradiction(origin) is not None:
             return
-        key = self._parts.keyring.log(origin).key
-        goal = open_checkpoint(newest.note, [key], origin=origin)
+        goal = self._parts.standing.open(newest.note, origin)
         for mirror in mirrors:
             log = await self._read(origin)
             size = min(goal.head.tree_size, mirror.signed.head.tree_size)
@@ -336,7 +330,7 @@ class Recovery:
         return stored, grown
 
     def _finish(self, conn: Connection, log: Log, signed: SignedCheckpoint) -> None:
-        """Give the log the checkpoint that it had; it may be signed if that was last."""
+        """Give the log the checkpoint that it had; if that was last, it is healed."""
         served = logs.set_checkpoint(
             conn,
             log,

@@ -24,7 +24,7 @@ from hashlight_protocol import (
 )
 
 from .disclosure import Grantee
-from .errors import UnknownLogError
+from .errors import LogHeldError, UnknownLogError
 from .published import read_bodies, read_entries, read_tile
 from .receipts import build_receipt
 
@@ -262,6 +262,9 @@ class Serving:
         found = self._if_granted(conn, peer, log)
         if found.checkpoint is None:
             raise UnknownLogError
+        if found.is_held:
+            # An older state would look like a log that was taken back.
+            raise LogHeldError
         return found
 
     def _if_granted(self, conn: Connection, peer: Peer, log: Log | None) -> Log:

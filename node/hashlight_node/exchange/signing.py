@@ -30,10 +30,13 @@ class LogSigning:
     Args:
         keyring: Has the keys of the logs.
         last_signed: Knows what they signed last.
+
+    Attributes:
+        keyring: The same, for what else is signed.
     """
 
     def __init__(self, keyring: Keyring, last_signed: LastSigned) -> None:
-        self._keyring = keyring
+        self.keyring = keyring
         self._last_signed = last_signed
 
     def require(self, log: Log) -> None:
@@ -67,7 +70,7 @@ class LogSigning:
             UnconfirmedError: It is not known what was.
             LastSignedError: It could not be written down; nothing is signed.
         """
-        note = sign_checkpoint(checkpoint, (self._keyring.log(log.origin),))
+        note = sign_checkpoint(checkpoint, (self.keyring.log(log.origin),))
         before = KnownHead(log.tree_size, log.root_hash)
         try:
             self._last_signed.prepare(note, extends=before)

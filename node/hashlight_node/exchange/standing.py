@@ -67,6 +67,19 @@ class Verdict:
 
 
 _GOOD: Final = Verdict(LogState.ACTIVE, None)
+_FORKED: Final = Verdict(
+    LogState.ROLLED_BACK,
+    "two histories of it were signed; it can only go on in a new epoch",
+)
+_UNKNOWN: Final = Verdict(
+    LogState.UNCONFIRMED,
+    "it is not known what was signed last, and no peer has confirmed this state",
+)
+_STALE: Final = Verdict(
+    LogState.UNCONFIRMED,
+    "the last-signed store is older than the database, and no peer has confirmed this "
+    "state",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +167,14 @@ class Standing:
         """Ask one peer about one log, because it seems to know better."""
         return await self._ask(peer, origin)
 
+    def open(self, raw: bytes, origin: str) -> SignedCheckpoint:
+        """Read a checkpoint that claims to be one of ours.
+
+        Raises:
+            ProtocolError: It is none, or we did not sign it.
+        """
+        return open_checkpoint(raw, [self._keyring.log(origin).key], origin=origin)
+
     async def judge(self, peer_name: str, signed: SignedCheckpoint) -> bool:
         """Hold a checkpoint of ours that a peer has against the log that we have.
 
@@ -222,7 +243,7 @@ class Standing:
         if newest is None:
             return
         try:
-            open_checkpoint(newest.note, [self._keyring.log(origin).key], origin=origin)
+            self.open(newest.note, origin)
         except ProtocolError as error:
             message = f"what was signed last of {origin} is damaged ({error})"
             raise LastSignedError(self._keyring.directory, message) from error
@@ -241,29 +262,15 @@ class Standing:
         origin, size = log.origin, log.checkpoint_size
         newest = self._last_signed.newest(origin)
         if self._last_signed.contradiction(origin) is not None:
-            return Verdict(
-                LogState.ROLLED_BACK,
-                "two histories of it were signed; it can only go on in a new epoch",
-            )
+            return _FORKED
         if newest is None:
-            return Verdict(
-                LogState.UNCONFIRMED,
-                "it is not known what was signed last; no peer has confirmed this state",
-            )
+            return _UNKNOWN
         if newest.head.tree_size > size:
-            return Verdict(
-                LogState.ROLLED_BACK,
-                f"size {newest.head.tree_size} was signed, the database is at {size}",
-            )
+            why = f"size {newest.head.tree_size} was signed, the database is at {size}"
+            return Verdict(LogState.ROLLED_BACK, why)
         if not _fits(conn, log, newest.head):
-            return Verdict(LogState.ROLLED_BACK, "another tree of it was signed")
-        if newest.head.tree_size < size:
-            return Verdict(
-                LogState.UNCONFIRMED,
-                "the last-signed store is older than the database; "
-                "no peer has confirmed this state",
-            )
-        return _GOOD
+            return _FORKED
+        return _GOOD if newest.head.tree_size == size else _STALE
 
     def _hold(
         self, conn: Connection, peer_name: str, origin: str, signed: SignedCheckpoint
@@ -311,7 +318,7 @@ class Standing:
     async def _fetch(self, peer: Peer, origin: str) -> SignedCheckpoint:
         raw = await self._client.fetch_witness_checkpoint(peer, origin)
         with blaming(peer.name, f"witness checkpoint of {origin}", raw):
-            return open_checkpoint(raw, [self._keyring.log(origin).key], origin=origin)
+            return self.open(raw, origin)
 
     async def _blame(self, peer: Peer, origin: str, error: PeerMisbehavedError) -> None:
         def keep(conn: Connection) -> None:

@@ -24,6 +24,7 @@ from . import (
     policy,
     publishing,
     records,
+    recovering,
     status,
     tokens,
 )
@@ -58,6 +59,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *evidence.OPERATIONS,
     *export.OPERATIONS,
     *tokens.OPERATIONS,
+    *recovering.OPERATIONS,
 )
 """Everything that needs a token, in the order in which the document shows it."""
 

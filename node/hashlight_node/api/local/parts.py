@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hashlight_node.exchange.peering import Peering
     from hashlight_node.exchange.policies import Policies
     from hashlight_node.exchange.publish import Publisher
+    from hashlight_node.exchange.recover import Recovery
     from hashlight_node.exchange.snapshots import Snapshots
     from hashlight_node.matching.matcher import Matcher
     from hashlight_node.model import Clock
@@ -92,6 +93,7 @@ class LocalParts(LookupParts):
     clusters: Clusters
     feed: Feed
     explain: Explain
+    recovery: Recovery
     snapshots: Snapshots
     matcher: Matcher
     worker_metrics: Callable[[], Awaitable[Mapping[str, bytes]]] = _none
