@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, cast
 import aiohttp
 import pytest
 
+from hashlight_node.api.local.bearer import generate_secret, hash_secret
 from hashlight_node.app import start_node
 from hashlight_node.exchange.errors import RolledBackError, UnconfirmedError
 from hashlight_node.last_signed import LastSignedInUseError
 from hashlight_node.local_client import LocalClient
-from hashlight_node.model import FollowState, LogState
-from hashlight_node.store import logs
+from hashlight_node.model import FollowState, LogState, Scope
+from hashlight_node.peers.errors import PeerUnavailableError
+from hashlight_node.store import logs, tables
 from hashlight_node.store import peers as peer_store
+from hashlight_node.store.tokens import insert_token
 from hashlight_protocol import BodyStatus, Reason
 from support.made_records import indicators
 from support.running_companies import MakeCompany, RunningCompany, connect, until
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
     from hashlight_node.exchange.recover import Recovered
     from hashlight_node.model import Log
+    from hashlight_node.store.database import Connection
     from hashlight_protocol import KnownHead
 
 ORIGIN = "shield.example/hsf/v1/log/ncii/1"
@@ -77,8 +81,8 @@ async def are_equal(one: RunningCompany, other: RunningCompany) -> bool:
 
 
 async def follow_state(follower: RunningCompany) -> FollowState:
-    def read_state(conn: object) -> FollowState:
-        (follow,) = peer_store.list_follows(conn)  # type: ignore[arg-type]
+    def read_state(conn: Connection) -> FollowState:
+        (follow,) = peer_store.list_follows(conn)
         return follow.state
 
     return await follower.node.foundation.database.read(read_state)
@@ -155,8 +159,8 @@ async def test_no_peer_sees_the_old_state_of_a_restored_node(
     shield, alpha = pair
     await grow_and_restore(shield, alpha)
     await shield.start()
-    report = await alpha.node.use_cases.follower.sync("shield.example", "ncii")
-    assert report.error is None or "unavailable" in report.error
+    with pytest.raises(PeerUnavailableError, match="status 503"):
+        await alpha.node.use_cases.follower.sync("shield.example", "ncii")
     await shield.node.use_cases.pusher.push(ORIGIN)
     await shield.node.use_cases.pusher.sweep()
     assert await follow_state(alpha) is FollowState.ACTIVE
@@ -181,9 +185,11 @@ async def test_an_operator_sees_that_a_node_was_rolled_back(
             text = await answer.text()
     assert 'hashlight_logs_held{state="rolled-back"} 1.0' in text
     await recover(shield)
-    async with aiohttp.ClientSession() as session:
-        async with session.get(f"{base}/readyz") as answer:
-            assert await answer.json() == {"status": "ready", "signing": "ok"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{base}/readyz") as answer,
+    ):
+        assert await answer.json() == {"status": "ready", "signing": "ok"}
 
 
 async def test_a_backup_restored_together_with_its_store_is_found_out_by_peers(
@@ -358,13 +364,20 @@ async def _is_at(company: RunningCompany, head: KnownHead) -> bool:
 async def _forget_bodies(company: RunningCompany, leaves: range) -> None:
     """Leave a copy as a peer with a narrower grant has it."""
     log = await own_log(company)
-    await company.node.foundation.database.write(
-        lambda conn: conn.exec_driver_sql(
-            "UPDATE records SET status = ? WHERE log_id = ? AND status = ? "
-            f"AND leaf_index IN ({','.join(map(str, leaves))})",
-            (BodyStatus.WITHHELD.value, log.log_id, BodyStatus.PRESENT.value),
+
+    def forget(conn: Connection) -> None:
+        table = tables.records
+        conn.execute(
+            table.update()
+            .where(
+                table.c.log_id == log.log_id,
+                table.c.status == BodyStatus.PRESENT.value,
+                table.c.leaf_index.in_(leaves),
+            )
+            .values(status=BodyStatus.WITHHELD.value, content_id=None)
         )
-    )
+
+    await company.node.foundation.database.write(forget)
 
 
 async def test_a_recovery_that_was_cut_off_goes_on_where_it_was(
@@ -461,10 +474,6 @@ async def test_recovery_over_the_local_api(
 
 
 async def _admin_token(company: RunningCompany) -> str:
-    from hashlight_node.api.local.bearer import generate_secret, hash_secret
-    from hashlight_node.model import Scope
-    from hashlight_node.store.tokens import insert_token
-
     secret = generate_secret()
     await company.node.foundation.database.write(
         lambda conn: insert_token(

@@ -1,4 +1,4 @@
-"""What was signed last is remembered outside the database, and nothing else extends it."""
+"""What was signed last is kept outside the database; nothing else is extended."""
 
 from __future__ import annotations
 

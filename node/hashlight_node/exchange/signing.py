@@ -7,12 +7,12 @@ not extend what was signed last, whatever database this node was started with.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from hashlight_node.last_signed import NotNewestError
+from hashlight_node.last_signed import NotNewestError, read_signed
 from hashlight_node.model import LogState
 from hashlight_node.store.database import on_commit
-from hashlight_protocol import KnownHead, sign_checkpoint
+from hashlight_protocol import EMPTY_ROOT, KnownHead, sign_checkpoint
 
 from .errors import RolledBackError, UnconfirmedError
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from hashlight_node.model import Log
     from hashlight_node.store.database import Connection
     from hashlight_protocol import Checkpoint
+
+_EMPTY: Final = KnownHead(0, EMPTY_ROOT)
 
 
 class LogSigning:
@@ -71,7 +73,8 @@ class LogSigning:
             LastSignedError: It could not be written down; nothing is signed.
         """
         note = sign_checkpoint(checkpoint, (self.keyring.log(log.origin),))
-        before = KnownHead(log.tree_size, log.root_hash)
+        # The tree may have grown since in this transaction, but nothing of it is signed.
+        before = _EMPTY if log.checkpoint is None else read_signed(log.checkpoint).head
         try:
             self._last_signed.prepare(note, extends=before)
         except NotNewestError as error:

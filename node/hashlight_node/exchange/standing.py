@@ -283,13 +283,14 @@ class Standing:
                 self._last_signed.contradict(note)
         elif newest is None or newest.head.tree_size < signed.head.tree_size:
             self._last_signed.learn(note)
-        _log.error(
-            "a peer has a checkpoint of ours that we do not have",
-            peer=peer_name,
-            list=log.list_name,
-            size=log.checkpoint_size,
-            new_size=signed.head.tree_size,
-        )
+        if log.state is not LogState.ROLLED_BACK:
+            _log.error(
+                "a peer has a checkpoint of ours that we do not have",
+                peer=peer_name,
+                list=log.list_name,
+                size=log.checkpoint_size,
+                new_size=signed.head.tree_size,
+            )
         if log.state in _AT_STAKE:
             self.mark(conn, log)
 
