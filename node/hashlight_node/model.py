@@ -92,7 +92,10 @@ class LogState(StrEnum):
 
 
 class RecordState(StrEnum):
-    """Whether lookups may use a record; only `LIVE` ones match."""
+    """Whether lookups may use a record; only `LIVE` ones match.
+
+    One that is `ENDED` is in a log that ended. It may go on in the next.
+    """
 
     LIVE = "live"
     RETRACTED = "retracted"
@@ -100,6 +103,7 @@ class RecordState(StrEnum):
     SUPERSEDED = "superseded"
     WITHHELD = "withheld"
     INVALID = "invalid"
+    ENDED = "ended"
 
 
 class PeerState(StrEnum):
@@ -155,6 +159,9 @@ class Log:
         checkpoint_size: Its tree size; at most `tree_size`.
         mirror_checkpoint: `checkpoint` with our mirror cosignature (followed logs).
         error: What an operator should know, for example why it is quarantined.
+        counts_from: Since when lookups use its records; None if it goes on an older
+            log and is not whole yet.
+        counts_until: When it ended and another log took its place; None if it has not.
     """
 
     log_id: int
@@ -175,6 +182,8 @@ class Log:
     list_note_version: int
     meta: Mapping[str, object]
     error: str | None
+    counts_from: int | None = 0
+    counts_until: int | None = None
 
     @property
     def is_held(self) -> bool:

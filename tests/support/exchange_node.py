@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hashlight_node.exchange.applied import Applied
 from hashlight_node.exchange.copying import FollowParts
+from hashlight_node.exchange.epochs import Epochs
 from hashlight_node.exchange.follow import Follower
 from hashlight_node.exchange.inspect import Inspect
 from hashlight_node.exchange.list_notes import ListNotes
@@ -68,6 +69,7 @@ class ExchangeNode:
     notices: Notices
     list_notes: ListNotes
     publisher: Publisher
+    epochs: Epochs
     pusher: Pusher
     witness: Witness
     follower: Follower
@@ -175,6 +177,7 @@ def _build(
         last_signed=last_signed,
         clock=clock,
     )
+    signing = LogSigning(keyring, last_signed)
     list_notes = ListNotes(database=database, client=client, clock=clock)
     return ExchangeNode(
         name=name,
@@ -187,7 +190,15 @@ def _build(
         list_notes=list_notes,
         publisher=Publisher(
             database=database,
-            signing=LogSigning(keyring, last_signed),
+            signing=signing,
+            matcher=Applied(matcher.apply),
+            clock=clock,
+            node_name=name,
+            on_advanced=notices.advanced,
+        ),
+        epochs=Epochs(
+            database=database,
+            signing=signing,
             matcher=Applied(matcher.apply),
             clock=clock,
             node_name=name,

@@ -20,6 +20,8 @@ _NEW_COLUMNS = {
     "peers": ("is_dialable",),
     "grants": ("scope", "may_relay"),
     "follows": ("via", "scope", "may_relay", "grants_version"),
+    "logs": ("counts_from", "counts_until"),
+    "records": ("same_as",),
 }
 
 
@@ -44,6 +46,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("status = 2"),
         postgresql_where=sa.text("status = 2"),
     )
+    _create_epochs()
     _create_relaying()
     _create_forks()
     _create_pending_sightings()
@@ -62,6 +65,7 @@ def downgrade() -> None:
     )
     _write_deliveries_anew("log_id", "peer_id")
     op.drop_index("ix_records_withheld", "records")
+    op.drop_index("ix_records_same_as", "records")
     for table in _NEW_TABLES:
         op.drop_table(table)
     for table, columns in _NEW_COLUMNS.items():
@@ -71,6 +75,19 @@ def downgrade() -> None:
 
 def _number(name: str, default: str) -> "sa.Column[int]":
     return sa.Column(name, sa.SmallInteger(), nullable=False, server_default=default)
+
+
+def _create_epochs() -> None:
+    op.add_column("logs", sa.Column("counts_from", sa.BigInteger(), server_default="0"))
+    op.add_column("logs", sa.Column("counts_until", sa.BigInteger()))
+    op.add_column("records", sa.Column("same_as", _KEY))
+    op.create_index(
+        "ix_records_same_as",
+        "records",
+        ["same_as"],
+        sqlite_where=sa.text("same_as IS NOT NULL"),
+        postgresql_where=sa.text("same_as IS NOT NULL"),
+    )
 
 
 def _create_relaying() -> None:

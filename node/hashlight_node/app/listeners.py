@@ -82,6 +82,7 @@ def local_application(
         database=on.database,
         matcher=on.matcher,
         publisher=use_cases.publisher,
+        epochs=use_cases.epochs,
         lookup=use_cases.lookup,
         inspect=use_cases.inspect,
         peering=use_cases.peering,

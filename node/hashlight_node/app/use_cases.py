@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hashlight_node.exchange.clusters import Clusters
 from hashlight_node.exchange.copying import FollowParts
+from hashlight_node.exchange.epochs import Epochs
 from hashlight_node.exchange.explain import Explain
 from hashlight_node.exchange.follow import Follower
 from hashlight_node.exchange.inspect import Inspect
@@ -33,6 +34,7 @@ class UseCases:
     """What a node can do."""
 
     publisher: Publisher
+    epochs: Epochs
     pusher: Pusher
     witness: Witness
     follower: Follower
@@ -69,11 +71,20 @@ def build_use_cases(on: Foundation) -> UseCases:
         last_signed=on.last_signed,
         clock=on.clock,
     )
+    signing = LogSigning(on.keyring, on.last_signed)
     view = LiveView(on.database, clock=on.clock)
     return UseCases(
         publisher=Publisher(
             database=on.database,
-            signing=LogSigning(on.keyring, on.last_signed),
+            signing=signing,
+            matcher=on.applied,
+            clock=on.clock,
+            node_name=name,
+            on_advanced=on.notices.advanced,
+        ),
+        epochs=Epochs(
+            database=on.database,
+            signing=signing,
             matcher=on.applied,
             clock=on.clock,
             node_name=name,

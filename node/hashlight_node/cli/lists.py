@@ -78,6 +78,53 @@ def show(
         emit(answer, as_json=as_json, render=render)
 
 
+@list_app.command("next-epoch")
+def next_epoch(
+    name: Annotated[str, typer.Argument(metavar="LIST")],
+    *,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="The old log ends in order.")
+    ] = False,
+    abandon_at: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SIZE",
+            help="The old log ends at this size: its key or its history was lost.",
+        ),
+    ] = None,
+    keep_own: Annotated[
+        bool,
+        typer.Option("--keep-own", help="Go on with our own records beyond SIZE."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """End a list's log for good and go on in a new one, with a new key."""
+    with reported(as_json=as_json):
+        if frozen == (abandon_at is not None):
+            message = "give either --frozen or --abandon-at SIZE"
+            raise UsageError(message)
+        if keep_own and abandon_at is None:
+            message = "--keep-own goes with --abandon-at"
+            raise UsageError(message)
+        if not yes:
+            question = f"end the log of {name!r} for good and begin the next one?"
+            typer.confirm(question, abort=True, err=True)
+        body: Json = {"ending": "frozen"}
+        if abandon_at is not None:
+            later = "keep" if keep_own else "drop"
+            body = {"ending": "abandoned", "final_size": abandon_at, "later": later}
+        client = open_session(config).client
+        answer = client.post(path_of("lists", name, "epochs"), body)
+
+        def render(out: Console) -> None:
+            out.print(f"{answer['ended']} ended at size {answer['final_size']}")
+            out.print(f"{answer['origin']} goes on, {answer['reissued']} records in it")
+
+        emit(answer, as_json=as_json, render=render)
+
+
 def publish(
     list_name: Annotated[str, typer.Argument(metavar="LIST")],
     more_files: Annotated[
@@ -198,6 +245,9 @@ def _withdraw(verb: str, ref: str, body: Json, config: Path, *, as_json: bool) -
 
         def render(out: Console) -> None:
             done = "erased" if verb == "erase" else "retracted"
+            if answer["record"] != ref:
+                moved = f"this record goes on as {answer['record']}"
+                out.print(moved, markup=False, soft_wrap=True)
             out.print(f"{done}, by entry {answer['ref']}", markup=False, soft_wrap=True)
 
         emit(answer, as_json=as_json, render=render)

@@ -19,6 +19,7 @@ from .cosigning import bare_note, cosigned_note
 from .erasures import ErasureClaims
 from .errors import FollowQuarantinedError, PeerQuarantinedError, UnknownFollowError
 from .scrubbing import scrub
+from .succession import succeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     )
 
     from .applied import FollowsCommits
-    from .list_notes import ListNotes
+    from .list_notes import KnownNote, ListNotes
     from .notices import Notices
     from .transfer import VerifiedBundle
 
@@ -144,6 +145,7 @@ class _Stored:
     log: Log
     frontier: Frontier
     changes: tuple[SignalChange, ...]
+    has_destroyed: bool = False
 
 
 class Copy:
@@ -159,6 +161,7 @@ class Copy:
         log: The copy as the last transaction left it.
         tally: What this pull brought.
         claims: Bodies that the peer says are erased.
+        note: The list note that this pull goes by.
     """
 
     def __init__(
@@ -170,6 +173,7 @@ class Copy:
         self.log = log
         self.tally = Tally(log.tree_size, log.tree_size)
         self.claims = ErasureClaims()
+        self.note: KnownNote | None = None
         # Batches of an earlier pull that was cut short may have erased something, and
         # may have been cut short before their scrub.
         self._unscrubbed = log.tree_size > log.checkpoint_size
@@ -262,7 +266,7 @@ class Copy:
         )
         self.log = stored.log
         self.tally.count(batch.entries)
-        if batch.erases:
+        if batch.erases or stored.has_destroyed:
             await scrub(self._parts.database)
         return stored
 
@@ -322,7 +326,13 @@ class Copy:
         if alarm != self.log.error:
             logs.set_log_state(conn, self.log.log_id, LogState.ACTIVE, alarm)
         self._set_synced(conn, alarm)
-        return _Stored(log, stored.frontier, stored.changes)
+        done = succeed(conn, log, self.note, now=now)
+        return _Stored(
+            log,
+            stored.frontier,
+            (*stored.changes, *done.changes),
+            has_destroyed=done.has_destroyed,
+        )
 
     def _alarm(self) -> str | None:
         count, first = self.claims.unproven()

@@ -83,9 +83,7 @@ def quarantine_list(
             synced_at=follow.synced_at,
             error=str(error),
         )
-    log = logs.find_followed_log(conn, peer.name, list_name)
-    if log is not None:
-        logs.set_log_state(conn, log.log_id, LogState.QUARANTINED, str(error))
+    logs.set_list_state(conn, peer.name, list_name, LogState.QUARANTINED, str(error))
 
 
 def _agreed_lists(conn: Connection, peer: Peer) -> set[str]:

@@ -20,6 +20,7 @@ from hashlight_node.store import peers as peer_store
 from hashlight_node.store.errors import ScrubError
 from hashlight_protocol import parse_origin
 
+from .ended_logs import settle_ended
 from .errors import (
     ExchangeError,
     FollowQuarantinedError,
@@ -170,6 +171,7 @@ class Follower:
             return SyncReport(peer_name, list_name, origin=None, state=follow.state)
         try:
             note = await self._parts.list_notes.current(peer, list_name)
+            await settle_ended(self._parts, peer, follow, note)
             if note.newest.state == "abandoned":
                 return await self._wait(follow, _ABANDONED)
             log = await self._copy_of(peer, note)
@@ -197,12 +199,16 @@ class Follower:
             found = logs.find_log(conn, origin)
             if found is not None:
                 return found
+            name = parse_origin(origin)
+            earlier = logs.logs_of_list(conn, name.node, name.list_name)
             log = logs.insert_log(
                 conn,
                 origin=origin,
                 role=Role.FOLLOWED,
                 meta=note.note.meta,
                 created_at=self._parts.clock(),
+                # Until it is whole, the log whose place it takes answers lookups.
+                counts_from=None if earlier else 0,
             )
             logs.set_list_note(conn, log.log_id, note.raw, note.note.version)
             return log

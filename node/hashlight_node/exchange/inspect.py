@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hashlight_node.model import RecordState, Role
 from hashlight_node.store import deliveries, logs, records
 from hashlight_node.store import peers as peer_store
+from hashlight_node.store.reissues import current_ref
 
 from .disclosure import Insider
 from .errors import UnknownRecordError
@@ -49,8 +50,8 @@ class ListStatus:
         checkpoint_size: Entries that the newest checkpoint covers.
         root_hash: Root of the tree of `size`, 32 bytes.
         follow_state: Where following stands; None for our own.
-        lag_seconds: Time since the copy was last known to be complete, 0 for our own,
-            None if it never was.
+        lag_seconds: Time since the copy was last known to be complete, 0 for our own
+            and for logs that ended, None if it never was.
         error: What an operator should know, None if all is well.
         meta: What the list note says about the list.
     """
@@ -261,8 +262,10 @@ class Inspect:
         """
 
         def read(conn: Connection) -> ErasureReport:
-            log = logs.find_log(conn, ref.origin)
-            record = records.read_record(conn, ref)
+            # A case file may name the record as it was called in an earlier log.
+            current = current_ref(conn, ref)
+            log = logs.find_log(conn, current.origin)
+            record = records.read_record(conn, current)
             if log is None or record is None or log.role is not Role.OWN:
                 raise UnknownRecordError(ref)
             if record.state is not RecordState.ERASED or record.withdrawn_by is None:
@@ -301,7 +304,7 @@ class Inspect:
         )
 
     def _lag(self, log: Log) -> int | None:
-        if log.role is Role.OWN:
+        if log.role is Role.OWN or log.counts_until is not None:
             return 0
         if log.verified_at is None:
             return None

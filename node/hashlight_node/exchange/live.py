@@ -135,7 +135,11 @@ def read_lists(connection: Connection, *, now: int) -> tuple[ListState, ...]:
 
 def _read_facts(connection: Connection) -> list[_Facts]:
     known = logs.list_logs(connection)
-    return [_facts_of(log) for log in known if log.checkpoint is not None]
+    return [
+        _facts_of(log)
+        for log in known
+        if log.checkpoint is not None and log.counts_until is None
+    ]
 
 
 def _facts_of(log: Log) -> _Facts:

@@ -309,11 +309,9 @@ class Peering:
             if follow is None:
                 raise UnknownFollowError(peer_name, list_name)
             peer_store.delete_follow(conn, follow.follow_id)
-            log = logs.find_followed_log(conn, peer_name, list_name)
-            if log is not None:
-                logs.set_log_state(
-                    conn, log.log_id, LogState.FROZEN, "no longer followed"
-                )
+            logs.set_list_state(
+                conn, peer_name, list_name, LogState.FROZEN, "no longer followed"
+            )
 
         await self._database.write(write)
 
@@ -361,9 +359,7 @@ def _peer(conn: Connection, peer_name: str) -> Peer:
 
 def _start_again(conn: Connection, follow: Follow) -> Follow:
     """Let a list be copied again, from where its copy stopped."""
-    log = logs.find_followed_log(conn, follow.peer_name, follow.list_name)
-    if log is not None:
-        logs.set_log_state(conn, log.log_id, LogState.ACTIVE, None)
+    logs.set_list_state(conn, follow.peer_name, follow.list_name, LogState.ACTIVE, None)
     if follow.state is not FollowState.QUARANTINED:
         return follow
     peer_store.set_follow(

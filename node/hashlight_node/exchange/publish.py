@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from hashlight_node.model import RecordState, Role
 from hashlight_node.store import logs, records
+from hashlight_node.store.reissues import current_ref
 from hashlight_protocol import (
     SALT_BYTES,
     Body,
@@ -32,6 +33,7 @@ from hashlight_protocol import (
 )
 
 from .append import append
+from .epochs import late_withdrawal
 from .errors import (
     EmptyRequestError,
     ForeignRecordError,
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
 
     from hashlight_node.model import Clock, Log, SignalChange
     from hashlight_node.store.database import Connection, Database
-    from hashlight_protocol import JsonValue
+    from hashlight_protocol import Entry, JsonValue
 
     from .applied import FollowsCommits
     from .signing import LogSigning
@@ -220,6 +222,7 @@ class Publisher:
 
         Withdrawing again is harmless: a record that is retracted, or erased, already
         is answered with the entry that did it. An erase after a retract is new work.
+        A record of a log that ended is taken back in the log that took its place.
 
         Args:
             ref: A record of one of our lists.
@@ -244,20 +247,29 @@ class Publisher:
             earlier = earlier_answer(conn, idempotency)
             if earlier is not None:
                 return _Written(_parse_refs(earlier), is_new=False)
-            log = _own_log(conn, ref)
-            done_before = _withdrawn_by(conn, ref, kind)
+            target = current_ref(conn, ref)
+            log = _own_log(conn, target)
+            done_before = _withdrawn_by(conn, target, kind)
             now = self._clock()
             if done_before is not None:
-                written = _Written((Ref(ref.origin, done_before),), is_new=False)
+                written = _Written((Ref(target.origin, done_before),), is_new=False)
             else:
+                log, target, before = _reach(conn, log, target)
                 entry = (Erase if kind == "erase" else Retract)(
-                    ref.leaf_index, 1, int(reason)
+                    target.leaf_index, 1, int(reason)
                 )
-                none = Body(BodyStatus.NONE)
+                withheld = [Body(BodyStatus.WITHHELD)] * len(before)
                 done = append(
-                    conn, log, [entry], [none], signing=self._signing, now=now
+                    conn,
+                    log,
+                    [*before, entry],
+                    [*withheld, Body(BodyStatus.NONE)],
+                    signing=self._signing,
+                    now=now,
                 )
-                written = _Written((Ref(ref.origin, done.first_index),), done.changes)
+                written = _Written(
+                    (Ref(log.origin, done.first_index + len(before)),), done.changes
+                )
             remember_answer(conn, idempotency, _encode_refs(written.refs), now=now)
             return written
 
@@ -330,6 +342,16 @@ def _own_log(conn: Connection, ref: Ref) -> Log:
     if log.role is not Role.OWN:
         raise ForeignRecordError(ref)
     return log
+
+
+def _reach(conn: Connection, log: Log, ref: Ref) -> tuple[Log, Ref, list[Entry]]:
+    """Find where a withdrawal of a record must stand, and what must stand before it."""
+    if log.counts_until is None:
+        return log, ref, []
+    newest = logs.find_own_log(conn, log.node, log.list_name)
+    assert newest is not None  # noqa: S101 -- a log ends when another begins
+    entry = late_withdrawal(conn, log, ref.leaf_index)
+    return newest, Ref(newest.origin, newest.tree_size), [entry]
 
 
 def _withdrawn_by(conn: Connection, ref: Ref, kind: WithdrawalKind) -> int | None:

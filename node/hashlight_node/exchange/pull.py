@@ -28,17 +28,20 @@ from hashlight_node.peers.errors import (
 )
 from hashlight_node.store import deliveries
 from hashlight_protocol import (
+    Meta,
     RollbackError,
     SplitViewError,
     UnknownKeyError,
     needed_tiles,
     open_checkpoint,
     plan_range,
+    verify_meta,
 )
 
 from .append import stored_frontier
 from .copying import Batch, Copy
 from .cosigning import cosigned_note
+from .own_bodies import OwnBodies
 from .transfer import fetch_bundles, fetch_tiles, verify_bundle
 
 if TYPE_CHECKING:
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
 
     from .copying import FollowParts, Tally
     from .list_notes import KnownNote
+    from .transfer import VerifiedBundle
 
     Progress = Callable[[int, int], None]
 
@@ -97,6 +101,7 @@ class Pull:
         self._origin = log.origin
         self._copy = Copy(parts, peer=peer, follow=follow, log=log)
         self._progress = progress
+        self._note: KnownNote | None = None
 
     async def run(self, note: KnownNote) -> Tally:
         """Pull everything up to the newest checkpoint.
@@ -115,6 +120,7 @@ class Pull:
                 the batch that it belongs to is stored.
             ExchangeError: The operator ended the exchange in the meantime.
         """
+        self._copy.note = self._note = note
         known = await self._parts.database.read(self._read_known)
         signed = await self._fetch_checkpoint(note)
         self._check_head(known, signed)
@@ -242,7 +248,8 @@ class Pull:
     ) -> None:
         batch = Batch(span.old_size)
         claims = self._copy.claims
-        bundles = fetch_bundles(self._parts.client, self._peer, span)
+        own = OwnBodies(self._parts.database, self._copy.log)
+        bundles = fetch_bundles(self._parts.client, self._peer, span, own)
         async with aclosing(bundles):
             async for raw in bundles:
                 if batch.is_full:
@@ -252,12 +259,22 @@ class Pull:
                 bundle = await asyncio.to_thread(
                     verify_bundle, self._peer.name, span, raw, claims
                 )
+                self._check_begin(bundle)
                 batch.add(bundle)
                 if bundle.unsupported is not None:
                     await self._copy.stop_before(frontier, batch, bundle.unsupported)
                     return
         await self._copy.finish(frontier, batch, signed)
         self._report(span.new_size, span.new_size)
+
+    def _check_begin(self, bundle: VerifiedBundle) -> None:
+        """Refuse a log that does not begin where the one before it ended."""
+        if bundle.first_index == 0 and self._note is not None:
+            evidence = self._note.raw + b"\n" + bundle.raw[0]
+            with blaming(self._peer.name, f"META of {self._origin}", evidence):
+                meta = bundle.entries[0] if bundle.entries else None
+                if isinstance(meta, Meta):
+                    verify_meta(meta, self._note.note)
 
     def _report(self, size: int, target_size: int) -> None:
         if self._progress is not None:

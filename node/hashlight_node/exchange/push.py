@@ -355,6 +355,8 @@ def _behind(conn: Connection) -> _Behind:
         for peer in _recipients(conn, log):
             size = deliveries.delivered_size(conn, log.log_id, peer.peer_id)
             newest = deliveries.newest_acknowledgement(conn, log.log_id, peer.peer_id)
+            if log.counts_until is not None and not size:
+                continue  # It never knew the log, and has no use for it any more.
             if size < log.checkpoint_size:
                 unseen.append((peer.name, log.origin))
             if newest is None or newest.tree_size < log.checkpoint_size:

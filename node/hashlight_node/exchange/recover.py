@@ -45,6 +45,7 @@ from .copying import Batch
 from .cosigning import bare_note
 from .erasures import ErasureClaims
 from .errors import RolledBackError, UnknownListError
+from .own_bodies import OwnBodies
 from .scrubbing import scrub
 from .standing import who_knows
 from .transfer import fetch_bundles, fetch_tiles, verify_bundle
@@ -284,7 +285,8 @@ class Recovery:
                 plan_range, frontier, signed.checkpoint, tiles
             )
         batch, claims = Batch(span.old_size), ErasureClaims()
-        async with aclosing(fetch_bundles(self._mirrors, peer, span)) as bundles:
+        own = OwnBodies(database, log)
+        async with aclosing(fetch_bundles(self._mirrors, peer, span, own)) as bundles:
             async for raw in bundles:
                 if batch.is_full:
                     log, frontier = await self._store(log, frontier, batch)

@@ -73,7 +73,7 @@ class LogSigning:
             LastSignedError: It could not be written down; nothing is signed.
         """
         note = sign_checkpoint(checkpoint, (self.keyring.log(log.origin),))
-        # The tree may have grown since in this transaction, but nothing of it is signed.
+        # The tree may have grown since in this transaction; nothing of it is signed.
         before = _EMPTY if log.checkpoint is None else read_signed(log.checkpoint).head
         try:
             self._last_signed.prepare(note, extends=before)

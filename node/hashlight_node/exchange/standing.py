@@ -26,6 +26,7 @@ from hashlight_protocol import (
     ProtocolError,
     frontier_from_tiles,
     open_checkpoint,
+    parse_origin,
 )
 
 from .cosigning import bare_note
@@ -74,6 +75,11 @@ _FORKED: Final = Verdict(
 _UNKNOWN: Final = Verdict(
     LogState.UNCONFIRMED,
     "it is not known what was signed last, and no peer has confirmed this state",
+)
+_SUCCEEDED: Final = Verdict(
+    LogState.ROLLED_BACK,
+    "a later log of this list was signed, which the database does not have; the list "
+    "can only go on in a new epoch",
 )
 _STALE: Final = Verdict(
     LogState.UNCONFIRMED,
@@ -259,18 +265,24 @@ class Standing:
             self._last_signed.discard(log.origin)
 
     def _verdict(self, conn: Connection, log: Log) -> Verdict:
-        origin, size = log.origin, log.checkpoint_size
-        newest = self._last_signed.newest(origin)
-        if self._last_signed.contradiction(origin) is not None:
+        newest = self._last_signed.newest(log.origin)
+        if self._last_signed.contradiction(log.origin) is not None:
             return _FORKED
         if newest is None:
             return _UNKNOWN
-        if newest.head.tree_size > size:
-            why = f"size {newest.head.tree_size} was signed, the database is at {size}"
-            return Verdict(LogState.ROLLED_BACK, why)
-        if not _fits(conn, log, newest.head):
-            return _FORKED
-        return _GOOD if newest.head.tree_size == size else _STALE
+        if self._has_successor(conn, log):
+            return _SUCCEEDED
+        return _compare(conn, log, newest.head)
+
+    def _has_successor(self, conn: Connection, log: Log) -> bool:
+        """Tell whether the list went on in a log that the database does not know."""
+        later = (parse_origin(one) for one in self._last_signed.origins())
+        return any(
+            name.list_name == log.list_name
+            and name.epoch > log.epoch
+            and logs.find_log(conn, name.origin) is None
+            for name in later
+        )
 
     def _hold(
         self, conn: Connection, peer_name: str, origin: str, signed: SignedCheckpoint
@@ -364,6 +376,16 @@ def _fits(conn: Connection, log: Log, head: KnownHead) -> bool:
         return head == _head(log)
     tiles = logs.tile_fetcher(conn, log.log_id)
     return frontier_from_tiles(tiles, head.tree_size).root == head.root_hash
+
+
+def _compare(conn: Connection, log: Log, signed: KnownHead) -> Verdict:
+    size = log.checkpoint_size
+    if signed.tree_size > size:
+        why = f"size {signed.tree_size} was signed, the database is at {size}"
+        return Verdict(LogState.ROLLED_BACK, why)
+    if not _fits(conn, log, signed):
+        return _FORKED
+    return _GOOD if signed.tree_size == size else _STALE
 
 
 def _questions(conn: Connection, list_name: str | None) -> list[tuple[Peer, str]]:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from hashlight_protocol import Entry, TileId, VerifiedRange
 
     from .erasures import ErasureClaims
+    from .own_bodies import OwnBodies
 
 _AHEAD: Final = 6
 """Requests under way at once; bounds the memory to about 6 times 6 MiB."""
@@ -122,12 +123,18 @@ async def fetch_tiles(
 
 
 def fetch_bundles(
-    client: Copies, peer: Peer, span: VerifiedRange
+    client: Copies, peer: Peer, span: VerifiedRange, own: OwnBodies
 ) -> AsyncGenerator[RawBundle]:
     """Fetch the bundles of a range in order, some ahead of the reader.
 
     Use with `contextlib.aclosing`: requests under way are then cancelled when the
     reader stops.
+
+    Args:
+        client: Asks the peer.
+        peer: Whose log it is.
+        span: The range.
+        own: Bodies that need not be fetched.
 
     Raises:
         PeerError: One of them cannot be had.
@@ -138,9 +145,11 @@ def fetch_bundles(
         entries = await client.fetch_entries(
             peer, span.origin, EntryBundleId(index, width)
         )
-        bodies = await client.fetch_bodies(
-            peer, span.origin, BodyBundleId(index, width)
-        )
+        bodies = await own.bundle(index, width, entries)
+        if bodies is None:
+            bodies = await client.fetch_bodies(
+                peer, span.origin, BodyBundleId(index, width)
+            )
         return RawBundle(index, entries, bodies)
 
     return fetch_ahead(span.bundles, fetch)

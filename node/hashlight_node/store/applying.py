@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import bindparam, func, select, update
 
 from hashlight_node.model import RecordState, SignalChange
-from hashlight_node.store import signals, tables, withdrawing
+from hashlight_node.store import reissues, signals, tables, withdrawing
 from hashlight_node.store.changes import record_changes
 from hashlight_node.store.contents import insert_contents, next_content_id
+from hashlight_node.store.copies import withdraw_copies
 from hashlight_node.store.families import (
     find_families,
     join_families,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from hashlight_node.model import Log
     from hashlight_node.store.ranges import Effect
+    from hashlight_node.store.reissues import Original
     from hashlight_protocol import Entry
 
 _records = tables.records
@@ -70,6 +72,7 @@ class _Draft(NamedTuple):
         body: Salt and body, if they are stored.
         meaning: What the body means.
         by: The entry of the same batch that withdraws it.
+        original: What it re-issues, if anything.
     """
 
     record_id: int
@@ -79,6 +82,12 @@ class _Draft(NamedTuple):
     body: Body
     meaning: Meaning
     by: Withdrawal | None = None
+    original: Original | None = None
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether its content is here, with the record that it re-issues."""
+        return self.original is not None and self.original.content_id is not None
 
 
 def apply_entries(
@@ -99,7 +108,7 @@ def apply_entries(
 
     Args:
         connection: In a write transaction, the one that stores the entries.
-        log: The log; only its id counts.
+        log: The log; only its name and id count.
         first_index: Leaf index of the first entry; all entries before it are applied.
         entries: In order.
         bodies: One for each entry, verified. ERASED means that the caller knows of a
@@ -127,13 +136,25 @@ def apply_entries(
         )
         if isinstance(entry, RecordEntry)
     ]
-    drafts = _draft(leaves, _next_record_id(connection))
+    originals = reissues.find_originals(
+        connection,
+        log,
+        {
+            leaf_index: entry.commitment
+            for leaf_index, entry in enumerate(entries, first_index)
+            if isinstance(entry, RecordEntry)
+        },
+    )
+    drafts = _draft(leaves, originals, _next_record_id(connection))
     families = _families_of(connection, log.log_id, drafts)
     changes = _insert(connection, log.log_id, drafts, families, now)
     winners = {family: leaf for leaf, family in sorted(families.items())}
     changes += withdrawing.supersede(connection, log.log_id, winners, now=now)
     earlier = clip(effects, 0, first_index)
     changes += withdrawing.apply_ranges(connection, log.log_id, earlier, now=now)
+    changes += withdraw_copies(
+        connection, log, effects, first_index=first_index, now=now
+    )
     record_changes(connection, changes, now=now)
     return changes
 
@@ -187,10 +208,12 @@ def _by_leaf(effects: Iterable[Effect]) -> dict[int, Withdrawal]:
 
 
 def _draft(
-    leaves: Sequence[tuple[int, Body, Withdrawal | None]], first_id: int
+    leaves: Sequence[tuple[int, Body, Withdrawal | None]],
+    originals: Mapping[int, Original],
+    first_id: int,
 ) -> list[_Draft]:
     return [
-        _new_draft(record_id, leaf_index, body, by)
+        _reissued(_new_draft(record_id, leaf_index, body, by), originals)
         for record_id, (leaf_index, body, by) in enumerate(leaves, first_id)
     ]
 
@@ -213,6 +236,24 @@ def _new_draft(
     elif is_present:
         status, state = BodyStatus.PRESENT, _state_of(meaning)
     return _Draft(record_id, leaf_index, status, state, body, meaning, by)
+
+
+def _reissued(draft: _Draft, originals: Mapping[int, Original]) -> _Draft:
+    """Let a withdrawal in an earlier log stand: it is final."""
+    original = originals.get(draft.leaf_index)
+    if original is None:
+        return draft
+    draft = draft._replace(original=original)
+    if original.state is RecordState.ERASED:
+        return draft._replace(
+            status=BodyStatus.ERASED,
+            state=RecordState.ERASED,
+            body=_NO_BODY,
+            meaning=Meaning(replaces=draft.meaning.replaces),
+        )
+    if original.is_withdrawn and draft.state is not RecordState.ERASED:
+        return draft._replace(state=RecordState.RETRACTED)
+    return draft
 
 
 def _fill(row: Row[*tuple[Any, ...]], body: Body) -> _Draft:
@@ -271,10 +312,13 @@ def _insert(
             families.get(it.leaf_index),
             now,
             *_withdrawn(it.by, now),
+            None if it.original is None else it.original.same_as,
         )
         for it in drafts
     ]
     insert_rows(connection, _records, rows)
+    found = [it.original for it in drafts if it.original is not None]
+    reissues.link(connection, [(it.record_id, it.same_as) for it in found])
     return _insert_meanings(connection, log_id, drafts)
 
 
@@ -308,7 +352,17 @@ def _update(
 def _insert_contents(
     connection: Connection, drafts: Sequence[_Draft]
 ) -> dict[int, int]:
-    present = [it for it in drafts if it.status == BodyStatus.PRESENT]
+    present = [
+        it for it in drafts if it.status == BodyStatus.PRESENT and not it.is_stored
+    ]
+    # The salt and body of what is re-issued are the same, and are there once only.
+    shared = {
+        it.record_id: it.original.content_id
+        for it in drafts
+        if it.status == BodyStatus.PRESENT
+        and it.original is not None
+        and it.original.content_id is not None
+    }
     first = next_content_id(connection)
     insert_contents(
         connection,
@@ -317,7 +371,9 @@ def _insert_contents(
             for content_id, it in enumerate(present, first)
         ],
     )
-    return {it.record_id: content_id for content_id, it in enumerate(present, first)}
+    return shared | {
+        it.record_id: content_id for content_id, it in enumerate(present, first)
+    }
 
 
 def _insert_meanings(

@@ -69,6 +69,18 @@ def insert_values(connection: Connection, rows: Sequence[tuple[int, str]]) -> No
     insert_rows(connection, signal_values, rows)
 
 
+def read_contents(
+    connection: Connection, content_ids: Sequence[int]
+) -> dict[int, tuple[bytes, bytes]]:
+    """Read salts and bodies by id."""
+    found: dict[int, tuple[bytes, bytes]] = {}
+    for part in chunks(content_ids):
+        query = select(contents.c.content_id, contents.c.salt, contents.c.body)
+        rows = connection.execute(query.where(contents.c.content_id.in_(part)))
+        found.update({row.content_id: (row.salt, row.body) for row in rows})
+    return found
+
+
 def erase_contents(connection: Connection, content_ids: Sequence[int]) -> None:
     """Overwrite salts, bodies and evidence with as many zeros.
 

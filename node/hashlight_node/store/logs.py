@@ -27,7 +27,7 @@ from hashlight_protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sqlalchemy import Connection, Row, Select
 
@@ -43,6 +43,7 @@ def insert_log(
     role: Role,
     meta: Mapping[str, object],
     created_at: int,
+    counts_from: int | None = 0,
 ) -> Log:
     """Add an empty log.
 
@@ -52,6 +53,7 @@ def insert_log(
         role: Whether we write it or copy it.
         meta: What the list's owner says about the list; kept as JSON.
         created_at: Now.
+        counts_from: None if the log takes the place of another one once it is whole.
 
     Raises:
         LogExistsError: The origin is taken.
@@ -71,6 +73,7 @@ def insert_log(
         created_at=created_at,
         list_note_version=0,
         meta=json.dumps(meta),
+        counts_from=counts_from,
     )
     if not has_changed(connection, statement.on_conflict_do_nothing()):
         raise LogExistsError(origin)
@@ -90,6 +93,14 @@ def find_own_log(connection: Connection, node: str, list_name: str) -> Log | Non
 def find_followed_log(connection: Connection, node: str, list_name: str) -> Log | None:
     """Look up the newest log that we hold of a peer's list."""
     return _find(connection, _newest(Role.FOLLOWED, node, list_name))
+
+
+def logs_of_list(connection: Connection, node: str, list_name: str) -> list[Log]:
+    """List the logs that are here of one list, the newest first."""
+    query = select(_logs).where(_logs.c.node == node, _logs.c.list_name == list_name)
+    return [
+        _log_of(row) for row in connection.execute(query.order_by(_logs.c.epoch.desc()))
+    ]
 
 
 def list_logs(connection: Connection, role: Role | None = None) -> list[Log]:
@@ -200,6 +211,26 @@ def set_log_state(
     connection.execute(statement.values(state=state.value, error=error))
 
 
+def set_list_state(
+    connection: Connection,
+    node: str,
+    list_name: str,
+    state: LogState,
+    error: str | None,
+) -> None:
+    """Set the state of all logs of a followed list that did not end.
+
+    There are two while a new log is copied that takes the place of another.
+    """
+    statement = update(_logs).where(
+        _logs.c.role == Role.FOLLOWED.value,
+        _logs.c.node == node,
+        _logs.c.list_name == list_name,
+        _logs.c.counts_until.is_(None),
+    )
+    connection.execute(statement.values(state=state.value, error=error))
+
+
 def set_list_note(
     connection: Connection, log_id: int, note: bytes, version: int
 ) -> None:
@@ -271,6 +302,24 @@ def read_entry(connection: Connection, log_id: int, leaf_index: int) -> bytes | 
     if stored is None or offset >= stored[1]:
         return None
     return parse_entry_bundle(*stored)[offset]
+
+
+def read_entries_at(
+    connection: Connection, log_id: int, leaf_indexes: Iterable[int]
+) -> dict[int, bytes]:
+    """Read encoded entries, each bundle once; those beyond the log are left out."""
+    found: dict[int, bytes] = {}
+    by_bundle: dict[int, list[int]] = {}
+    for leaf_index in leaf_indexes:
+        by_bundle.setdefault(leaf_index // TILE_WIDTH, []).append(leaf_index)
+    for bundle_index, wanted in by_bundle.items():
+        stored = _stored_bundle(connection, log_id, bundle_index)
+        if stored is not None:
+            entries = parse_entry_bundle(*stored)
+            for leaf_index in wanted:
+                if leaf_index % TILE_WIDTH < len(entries):
+                    found[leaf_index] = entries[leaf_index % TILE_WIDTH]
+    return found
 
 
 def _newest(role: Role, node: str, list_name: str) -> Select[Any]:

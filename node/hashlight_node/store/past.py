@@ -57,6 +57,13 @@ _PAIRS_PAGED: Final = 2000
 """Records of a page, and signals as well: each costs a statement."""
 
 
+_STATES_AFTER_LIVE: Final = (
+    RecordState.RETRACTED,
+    RecordState.SUPERSEDED,
+    RecordState.ENDED,
+)
+
+
 class Deceased(NamedTuple):
     """A signal that nobody asserts any more: its id and canonical value."""
 
@@ -254,7 +261,7 @@ def _was_live(at: int) -> ColumnElement[bool]:
         _later.c.applied_at <= at,
     )
     went_later = and_(
-        state.in_([RecordState.RETRACTED.value, RecordState.SUPERSEDED.value]),
+        state.in_([it.value for it in _STATES_AFTER_LIVE]),
         _records.c.withdrawn_at > at,
         ~replaced,
     )
@@ -267,7 +274,10 @@ def _was_live(at: int) -> ColumnElement[bool]:
             _logs.c.role == Role.OWN.value,
             _logs.c.state != LogState.FROZEN.value,
             _logs.c.verified_at >= at,
+            _logs.c.counts_until.is_not(None),
         ),
+        _logs.c.counts_from <= at,
+        or_(_logs.c.counts_until.is_(None), _logs.c.counts_until > at),
     )
 
 

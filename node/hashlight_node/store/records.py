@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, or_, select, tuple_
 
 from hashlight_node.model import RecordState, StoredOpinion, StoredRecord
 from hashlight_node.store import tables
 from hashlight_node.store.applying import apply_entries, fill_bodies
+from hashlight_node.store.reissues import other_names
 from hashlight_node.store.statements import chunks, rows_where_in
 from hashlight_protocol import (
     SIGNAL_TYPES,
@@ -51,7 +53,7 @@ _SELECT_OPINIONS: Final = (
     select(_opinions, _logs.c.node, _logs.c.origin, _records.c.leaf_index)
     .join(_records, _records.c.record_id == _opinions.c.record_id)
     .join(_logs, _logs.c.log_id == _records.c.log_id)
-    .where(_records.c.state == RecordState.LIVE.value)
+    .where(_records.c.state == RecordState.LIVE.value, _logs.c.counts_from.is_not(None))
 )
 
 # In one log, ids of records grow with their leaves: the largest is the newest.
@@ -160,7 +162,8 @@ def opinions_about(connection: Connection, refs: Sequence[Ref]) -> list[StoredOp
     Returns:
         In the order in which they arrived here.
     """
-    wanted = {(ref.origin, ref.leaf_index) for ref in refs}
+    names = other_names(connection, refs)
+    wanted = {(ref.origin, ref.leaf_index) for ref in (*refs, *names)}
     leaf_indexes = sorted({leaf_index for _, leaf_index in wanted})
     rows = [
         row
@@ -170,7 +173,7 @@ def opinions_about(connection: Connection, refs: Sequence[Ref]) -> list[StoredOp
         if (row.ref_origin, row.ref_index) in wanted
     ]
     rows.sort(key=lambda row: row.record_id)
-    return list(map(opinion_of_row, rows))
+    return [_about(opinion_of_row(row), names) for row in rows]
 
 
 def standing_opinions(
@@ -191,7 +194,8 @@ def standing_opinions(
     Returns:
         Live opinions, in the order in which they arrived here.
     """
-    wanted = {(ref.origin, ref.leaf_index) for ref in refs}
+    names = other_names(connection, refs)
+    wanted = {(ref.origin, ref.leaf_index) for ref in (*refs, *names)}
     leaf_indexes = sorted({leaf_index for _, leaf_index in wanted})
     newest = [
         row.newest
@@ -201,7 +205,15 @@ def standing_opinions(
     rows = rows_where_in(
         connection, _SELECT_OPINIONS, _opinions.c.record_id, sorted(newest)
     )
-    return list(map(opinion_of_row, sorted(rows, key=lambda row: row.record_id)))
+    return [
+        _about(opinion_of_row(row), names)
+        for row in sorted(rows, key=lambda row: row.record_id)
+    ]
+
+
+def _about(opinion: StoredOpinion, names: Mapping[Ref, Ref]) -> StoredOpinion:
+    """Let an opinion about a record be about it under the name that was asked for."""
+    return replace(opinion, about=names.get(opinion.about, opinion.about))
 
 
 def _standing(
@@ -230,6 +242,7 @@ def sightings_about(connection: Connection, ref: Ref) -> list[Mapping[str, objec
         `node`, `ref`, `signal_type`, `outcome`, `count`, `first_at` and `last_at` of
         each report, in the order in which they arrived here.
     """
+    names = (ref, *other_names(connection, [ref]))
     query = (
         select(
             _logs.c.node,
@@ -244,18 +257,20 @@ def sightings_about(connection: Connection, ref: Ref) -> list[Mapping[str, objec
         .join(_records, _records.c.record_id == _sightings.c.record_id)
         .join(_logs, _logs.c.log_id == _records.c.log_id)
         .where(
-            _sightings.c.ref_origin == ref.origin,
-            _sightings.c.ref_index == ref.leaf_index,
+            tuple_(_sightings.c.ref_index, _sightings.c.ref_origin).in_(
+                [(it.leaf_index, it.origin) for it in names]
+            ),
             _records.c.state == RecordState.LIVE.value,
+            _logs.c.counts_from.is_not(None),
         )
         .order_by(_sightings.c.record_id)
     )
-    names = ("signal_type", "outcome", "count", "first_at", "last_at")
+    columns = ("signal_type", "outcome", "count", "first_at", "last_at")
     return [
         {
             "node": node,
             "ref": Ref(origin, leaf_index),
-            **dict(zip(names, values, strict=True)),
+            **dict(zip(columns, values, strict=True)),
         }
         for node, origin, leaf_index, *values in connection.execute(query)
     ]

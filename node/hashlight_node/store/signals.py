@@ -58,10 +58,13 @@ _SELECT: Final = select(
     _signals.c.signal_id, _signals.c.type, _values.c.value, _signals.c.live_count
 ).join(_values, _values.c.signal_id == _signals.c.signal_id)
 
-LISTS_THAT_COUNT: Final = or_(
-    _logs.c.role == Role.OWN.value, _logs.c.state != LogState.FROZEN.value
+LISTS_THAT_COUNT: Final = and_(
+    or_(_logs.c.role == Role.OWN.value, _logs.c.state != LogState.FROZEN.value),
+    _logs.c.counts_from.is_not(None),
+    _logs.c.counts_until.is_(None),
 )
-"""Of a list that is followed no more, withdrawals do not arrive any more."""
+"""Of a list that is followed no more, withdrawals do not arrive any more. Of a list
+that goes on in another log, exactly one of both counts at any moment."""
 
 _COUNT: Final = select(_signals.c.signal_id, _signals.c.live_count)
 

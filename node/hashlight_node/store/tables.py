@@ -66,6 +66,10 @@ logs: Final = Table(
     Column("list_note_version", BigInteger, nullable=False),
     Column("meta", Text, nullable=False),
     Column("error", Text),
+    # From when until when the log's records count in lookups; see epochs.py. Null: not
+    # yet, because the log goes on an older one and is not whole here; still.
+    Column("counts_from", BigInteger, server_default="0"),
+    Column("counts_until", BigInteger),
     UniqueConstraint("node", "list_name", "epoch"),
 )
 
@@ -113,7 +117,17 @@ records: Final = Table(
     Column("reason", SmallInteger),
     Column("withdrawn_by", BigInteger),
     Column("withdrawn_at", BigInteger),
+    # The same number in all logs of a list into which a record was re-issued, the id of
+    # the first of them; null in most, which were not.
+    Column("same_as", _Key),
     UniqueConstraint("log_id", "leaf_index"),
+)
+
+Index(
+    None,
+    records.c.same_as,
+    sqlite_where=records.c.same_as.is_not(None),
+    postgresql_where=records.c.same_as.is_not(None),
 )
 
 # Bodies that we may get later; in a list that is granted whole there are none.

@@ -41,7 +41,7 @@ _DOWN: Final = (
         withdrawn_at=bindparam("at"),
     )
 )
-_COLUMNS: Final = (
+COLUMNS: Final = (
     _records.c.record_id,
     _records.c.leaf_index,
     _records.c.state,
@@ -55,8 +55,8 @@ _OUT_OF_USE: Final = frozenset({RecordState.RETRACTED, RecordState.ERASED})
 class _Step(NamedTuple):
     row: Row[*tuple[Any, ...]]
     to: RecordState
-    reason: int
-    by: int
+    reason: int | None
+    by: int | None
 
 
 def apply_ranges(
@@ -101,7 +101,7 @@ def supersede(
     steps: list[_Step] = []
     for part in chunks(sorted(winners)):
         for column in (_records.c.family, _records.c.leaf_index):
-            query = select(*_COLUMNS).where(
+            query = select(*COLUMNS).where(
                 _records.c.log_id == log_id,
                 column.in_(part),
                 _records.c.state == RecordState.LIVE.value,
@@ -115,6 +115,29 @@ def supersede(
     return _take(connection, steps, now)
 
 
+def take_down(
+    connection: Connection,
+    rows: Sequence[Row[*tuple[Any, ...]]],
+    to: RecordState,
+    *,
+    reason: int | None,
+    now: int,
+) -> list[SignalChange]:
+    """Retract or erase records because of what another log of their list says.
+
+    Args:
+        connection: In a write transaction.
+        rows: `COLUMNS` of the records.
+        to: `RETRACTED` or `ERASED`.
+        reason: Why, as the other log says.
+        now: Unix seconds.
+
+    Returns:
+        Signals that died.
+    """
+    return _take(connection, [_Step(row, to, reason, None) for row in rows], now)
+
+
 def _covered(
     connection: Connection, log_id: int, effects: Iterable[Effect]
 ) -> Iterator[list[tuple[Row[*tuple[Any, ...]], Effect]]]:
@@ -126,7 +149,7 @@ def _covered(
         for page in _pages(connection, log_id, effect):
             yield [(row, effect) for row in page]
     for part in chunks(sorted(short)):
-        query = select(*_COLUMNS).where(
+        query = select(*COLUMNS).where(
             _records.c.log_id == log_id, _records.c.leaf_index.in_(part)
         )
         rows = connection.execute(query).all()
@@ -145,7 +168,7 @@ def _pages(
             _records.c.withdrawn_by.is_(None),
         )
     query = (
-        select(*_COLUMNS)
+        select(*COLUMNS)
         .where(_records.c.log_id == log_id, above)
         .order_by(_records.c.leaf_index)
         .limit(_TOGETHER)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from hashlight_node.exchange.changes import Feed
     from hashlight_node.exchange.clusters import Clusters
+    from hashlight_node.exchange.epochs import Epochs
     from hashlight_node.exchange.explain import Explain
     from hashlight_node.exchange.follow import Follower
     from hashlight_node.exchange.inspect import Inspect
@@ -86,6 +87,7 @@ class LocalParts(LookupParts):
     identity: VerifierKey
     database: Database
     publisher: Publisher
+    epochs: Epochs
     inspect: Inspect
     peering: Peering
     follower: Follower

@@ -18,6 +18,7 @@ from hashlight_node.exchange.errors import (
     UnknownRecordError,
 )
 from hashlight_node.model import Scope
+from hashlight_node.store.reissues import current_ref
 from hashlight_protocol import (
     BadRecordError,
     MalformedError,
@@ -32,7 +33,13 @@ from hashlight_protocol import (
 
 from .answers import JsonAnswer
 from .bodies import JSON, JsonBody, Received, Takes, read_json
-from .models.lists import Erasure, ReasonName, RefAnswer, RefsAnswer, Retraction
+from .models.lists import (
+    Erasure,
+    ReasonName,
+    RefsAnswer,
+    Retraction,
+    WithdrawalAnswer,
+)
 from .models.records import MAX_RECORDS, RecordsBody
 from .operations import Call, operation
 from .strict_json import WHAT, parse_any
@@ -168,10 +175,10 @@ _WITHDRAWAL_ERRORS: Final = (
     "/v1/lists/{list}/retract",
     scope=Scope.PUBLISH,
     takes=JsonBody(Retraction, is_idempotent=True),
-    gives=JsonAnswer(RefAnswer, status=201),
+    gives=JsonAnswer(WithdrawalAnswer, status=201),
     raises=_WITHDRAWAL_ERRORS,
 )
-async def retract_record(call: Call[Retraction]) -> RefAnswer:
+async def retract_record(call: Call[Retraction]) -> WithdrawalAnswer:
     """Take a record back: every follower stops matching it."""
     return await _withdraw(call, "retract")
 
@@ -181,10 +188,10 @@ async def retract_record(call: Call[Retraction]) -> RefAnswer:
     "/v1/lists/{list}/erase",
     scope=Scope.PUBLISH,
     takes=JsonBody(Erasure, is_idempotent=True),
-    gives=JsonAnswer(RefAnswer, status=201),
+    gives=JsonAnswer(WithdrawalAnswer, status=201),
     raises=_WITHDRAWAL_ERRORS,
 )
-async def erase_record(call: Call[Erasure]) -> RefAnswer:
+async def erase_record(call: Call[Erasure]) -> WithdrawalAnswer:
     """Take a record back and destroy its content everywhere.
 
     Here it is gone when the answer comes. Which peers have done the same, and signed
@@ -195,14 +202,15 @@ async def erase_record(call: Call[Erasure]) -> RefAnswer:
 
 async def _withdraw(
     call: Call[Retraction] | Call[Erasure], kind: WithdrawalKind
-) -> RefAnswer:
+) -> WithdrawalAnswer:
     ref = parse_ref(call.body.ref)
     if parse_origin(ref.origin).list_name != call.path["list"]:
         raise InvalidBodyError((Fault("/ref", "it names a record of another list"),))
     done = await call.parts.publisher.withdraw(
         ref, kind, REASONS[call.body.reason], idempotency=call.idempotency
     )
-    return {"ref": encode_ref(done)}
+    record = await call.parts.database.read(lambda conn: current_ref(conn, ref))
+    return {"ref": encode_ref(done), "record": encode_ref(record)}
 
 
 def reason_name(reason: Reason) -> ReasonName:

@@ -7,7 +7,16 @@ from typing_extensions import TypedDict
 
 from hashlight_node.model import LogState, Role
 
-from .wire import Count, Cursor, HexHash, ListName, RefText, Request, Timestamp
+from .wire import (
+    MAX_INTEGER,
+    Count,
+    Cursor,
+    HexHash,
+    ListName,
+    RefText,
+    Request,
+    Timestamp,
+)
 
 
 class NewList(Request):
@@ -71,6 +80,53 @@ class RefAnswer(TypedDict):
     """Reference of the entry that was published."""
 
     ref: RefText
+
+
+class WithdrawalAnswer(TypedDict):
+    """Reference of the entry that takes a record back, and of the record."""
+
+    ref: RefText
+    record: Annotated[
+        RefText,
+        Field(
+            description="The record; another than was named if it goes on in a "
+            "later log of its list."
+        ),
+    ]
+
+
+class NextLog(Request):
+    """How the newest log of a list ends."""
+
+    ending: Annotated[
+        Literal["frozen", "abandoned"],
+        Field(
+            description="`frozen`: in order, with its newest checkpoint. `abandoned`: "
+            "at an earlier state, because its key or its history was lost."
+        ),
+    ]
+    final_size: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=MAX_INTEGER,
+            description="Entries of an abandoned log that count.",
+        ),
+    ] = None
+    later: Annotated[
+        Literal["drop", "keep"],
+        Field(description="Whether our own records beyond them are genuine and go on."),
+    ] = "drop"
+
+
+class NextLogAnswer(TypedDict):
+    """The log in which a list goes on."""
+
+    origin: str
+    ended: Annotated[str, Field(description="The log whose place it takes.")]
+    final_size: Count
+    final_root: HexHash
+    reissued: Annotated[int, Field(ge=0, description="Records that go on.")]
 
 
 ReasonName = Literal[
