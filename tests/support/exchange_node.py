@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from hashlight_node.exchange.live import ListState
     from hashlight_node.keys import Keyring
     from hashlight_node.model import Evidence, Follow, Log, Peer, StoredRecord
     from hashlight_node.store.database import Connection
@@ -111,6 +112,11 @@ class ExchangeNode:
 
     async def evidence(self) -> list[Evidence]:
         return await self.read(deliveries.list_evidence)
+
+    async def lookup_lists(self) -> tuple[ListState, ...]:
+        """Give the lists that an answer is based on."""
+        query = parse_signal("md5", md5_of(0))
+        return tuple((await self.lookup.lookup([query], max_distance=None)).lists)
 
     async def matches(self, number: int) -> int:
         """Count the live records that assert the MD5 of record `number`."""

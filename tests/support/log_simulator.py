@@ -41,14 +41,14 @@ ERASED = Body(BodyStatus.ERASED)
 class LogSimulator:
     """Everything a log has, at every size it ever had."""
 
-    def __init__(self, origin: str) -> None:
+    def __init__(self, origin: str, prev: Checkpoint | None = None) -> None:
         self.origin = origin
         self.list_id = parse_origin(origin).list_id
         self.signer = Ed25519Signer(origin, ED25519, os.urandom(32))
         self.entries: list[bytes] = []
         self.bodies: list[Body] = []
         self.leaves: list[bytes] = []
-        self.append(Meta(origin), NONE)
+        self.append(Meta(origin, prev), NONE)
 
     @property
     def size(self) -> int:
@@ -70,6 +70,14 @@ class LogSimulator:
         salt = os.urandom(16)
         entry = RecordEntry(commit(self.list_id, salt, body))
         return self.append(entry, Body(BodyStatus.PRESENT, salt, body))
+
+    def reissue(self, old: LogSimulator, indexes: Sequence[int]) -> None:
+        """Say again what stands at these indexes of an older log; leave gaps else."""
+        for index in range(self.size, max(indexes, default=0) + 1):
+            if index in indexes:
+                self.append_raw(old.entries[index], old.bodies[index])
+            else:
+                self.append_raw(b"\x04")
 
     def retract(self, first: int, count: int = 1) -> int:
         return self.append(Retract(first, count, Reason.WITHDRAWN))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from hashlight_protocol import (
     COSIGNATURE,
     ED25519,
     BodyBundleId,
+    Checkpoint,
     Descriptor,
     Ed25519Signer,
     EntryBundleId,
@@ -89,6 +91,9 @@ class PeerSimulator:
         self.logs: dict[str, LogSimulator] = {}
         self.list_versions: dict[str, int] = {}
         self.abandoned: dict[str, KnownHead] = {}
+        self.ended: dict[str, list[tuple[LogSimulator, LogState, KnownHead | None]]] = (
+            defaultdict(list)
+        )
         self.mirrored: dict[str, bytes] = {}
         self.pushed: list[bytes] = []
         self.asked: list[tuple[str, str]] = []
@@ -109,6 +114,27 @@ class PeerSimulator:
         self.logs[name] = log
         self.list_versions[name] = 1
         return log
+
+    def next_log(
+        self,
+        name: str,
+        state: LogState = "frozen",
+        *,
+        final: KnownHead | None = None,
+        prev: Checkpoint | None = None,
+    ) -> LogSimulator:
+        """End a list's log and begin the next one, which is empty."""
+        old = self.logs[name]
+        head = final or KnownHead(old.size, old.root())
+        self.ended[name].append((old, state, head))
+        epoch = len(self.ended[name]) + 1
+        new = LogSimulator(
+            f"{list_id(self.name, name)}/{epoch}",
+            prev or Checkpoint(old.origin, head.tree_size, head.root_hash),
+        )
+        self.logs[name] = new
+        self.list_versions[name] += 1
+        return new
 
     def tamper(self, kind: str, trick: Callable[[Answer], Answer]) -> None:
         """Change every answer of a kind."""
@@ -158,7 +184,13 @@ class PeerSimulator:
                 list_name=name,
                 version=self.list_versions[name],
                 meta={},
-                logs=(LogInfo(log.origin, (log.signer.key,), state, final),),
+                logs=(
+                    *(
+                        LogInfo(old.origin, (old.signer.key,), ended, head)
+                        for old, ended, head in self.ended[name]
+                    ),
+                    LogInfo(log.origin, (log.signer.key,), state, final),
+                ),
             ),
             self.identity,
         )
@@ -216,8 +248,11 @@ class PeerSimulator:
         if listed and listed[1] in self.logs:
             return Answer("list-note", self.list_note(listed[1]))
         logged = _LOG.fullmatch(path)
-        if logged and logged[1] in self.logs and logged[2] == "1":
-            return self._resource(self.logs[logged[1]], logged[3])
+        if logged and logged[1] in self.logs:
+            name, epoch = logged[1], int(logged[2])
+            held = [*(old for old, _, _ in self.ended[name]), self.logs[name]]
+            if 1 <= epoch <= len(held):
+                return self._resource(held[epoch - 1], logged[3])
         return NOT_FOUND
 
     def _cosign(self, body: bytes) -> Answer:

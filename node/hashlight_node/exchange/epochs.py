@@ -194,10 +194,10 @@ class Epochs:
         reissue = _Reissue(conn, old, new, signing=self._signing, now=self._clock())
         meta = Meta(origin, Checkpoint(old.origin, final.tree_size, final.root_hash))
         reissue.run(meta, end_index)
-        state = LogState.FROZEN if isinstance(ending, Frozen) else LogState.ABANDONED
+        state = _state_after(ending)
         self._sign_note(conn, old, signer, state, final)
         changes = epochs.let_count(
-            conn, reissue.new, {old.origin: state}, now=self._clock()
+            conn, reissue.new, {old.origin: LogState(state)}, now=self._clock()
         )
         begun = Begun(origin, old.origin, final, reissue.count)
         return _Written(begun, (*reissue.changes, *changes))
@@ -217,12 +217,12 @@ class Epochs:
         conn: Connection,
         old: Log,
         signer: Signer,
-        state: LogState,
+        state: Literal["frozen", "abandoned"],
         final: KnownHead,
     ) -> None:
         identity = self._keyring.identity
         note = open_list_note(old.list_note or b"", identity.key)
-        ended = replace(note.logs[-1], state=state.value, final=final)
+        ended = replace(note.logs[-1], state=state, final=final)
         begun = LogInfo(signer.key.name, (signer.key,), "active", None)
         fresh = replace(
             note, version=note.version + 1, logs=(*note.logs[:-1], ended, begun)
@@ -336,6 +336,14 @@ def _final_of(conn: Connection, old: Log, ending: Ending) -> KnownHead:
                 raise NotServedError("tree of that size")
             fetch = logs.tile_fetcher(conn, old.log_id)
             return KnownHead(final_size, frontier_from_tiles(fetch, final_size).root)
+
+
+def _state_after(ending: Ending) -> Literal["frozen", "abandoned"]:
+    match ending:
+        case Frozen():
+            return "frozen"
+        case Abandoned():
+            return "abandoned"
 
 
 def _keeps_all(ending: Ending) -> bool:

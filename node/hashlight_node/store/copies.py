@@ -137,7 +137,7 @@ def _places(
 
 def _rows_of(
     connection: Connection, log: Log, leaf_indexes: Iterable[int]
-) -> Iterable[Row[Any]]:
+) -> Iterable[Row[*tuple[Any, ...]]]:
     for part in chunks(sorted(leaf_indexes)):
         query = select(
             _records.c.record_id, _records.c.leaf_index, _records.c.same_as

@@ -158,7 +158,7 @@ def other_names(connection: Connection, refs: Sequence[Ref]) -> dict[Ref, Ref]:
 
 def _rows_at(
     connection: Connection, log_id: int, leaf_indexes: Sequence[int]
-) -> Iterable[Row[Any]]:
+) -> Iterable[Row[*tuple[Any, ...]]]:
     for part in chunks(leaf_indexes):
         query = select(
             _records.c.record_id,

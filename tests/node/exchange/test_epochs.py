@@ -14,12 +14,14 @@ from hashlight_node.exchange.errors import (
     UnknownListError,
 )
 from hashlight_node.model import LogState, RecordState
-from hashlight_node.store import logs, records, signals
+from hashlight_node.store import logs, past, records, signals
 from hashlight_protocol import (
     Meta,
     Opinion,
     Reason,
     Ref,
+    Sighting,
+    Signal,
     encode_entry,
     encode_record,
     open_checkpoint,
@@ -29,7 +31,7 @@ from hashlight_protocol import (
     verify_meta,
 )
 from support.clock import START
-from support.made_records import indicator, indicators, opinion
+from support.made_records import indicator, indicators, md5_of, opinion
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -70,10 +72,8 @@ async def shown(node: ExchangeNode, number: int) -> list[Ref]:
     return await node.read(read)
 
 
-def _signals(number: int) -> list[signals.Signal]:
-    from support.made_records import md5_of  # noqa: PLC0415
-
-    return [signals.Signal("md5", md5_of(number))]
+def _signals(number: int) -> list[Signal]:
+    return [Signal("md5", md5_of(number))]
 
 
 async def entries_of(node: ExchangeNode, log: Log) -> list[bytes]:
@@ -164,7 +164,7 @@ async def test_a_list_can_go_on_many_times(node: ExchangeNode) -> None:
     for epoch in (2, 3, 4):
         begun = await node.epochs.begin_next("ncii", ending=Frozen())
         assert begun.origin == f"alpha.example/hsf/v1/log/ncii/{epoch}"
-    assert await shown(node, 2) == [Ref(begun.origin, 3)]
+        assert await shown(node, 2) == [Ref(begun.origin, 3)]
     await node.publisher.withdraw(Ref(TWO, 3), "erase", Reason.WITHDRAWN)
     for epoch in (1, 2, 3, 4):
         origin = f"alpha.example/hsf/v1/log/ncii/{epoch}"
@@ -281,8 +281,6 @@ async def dispute_of(node: ExchangeNode, ref: Ref) -> list[Ref]:
 
 
 async def test_sightings_go_on_counting(node: ExchangeNode) -> None:
-    from hashlight_protocol import Sighting  # noqa: PLC0415
-
     await node.publisher.create_list("feedback", {})
     seen = encode_record(Sighting(Ref(ONE, 1), "matched", 3, START, START))
     await node.publisher.publish("feedback", [seen])
@@ -375,8 +373,6 @@ async def test_what_was_known_then_is_told_of_the_log_of_then(
 
 
 async def refs_at(node: ExchangeNode, at: int) -> list[Ref]:
-    from hashlight_node.store import past  # noqa: PLC0415
-
     def read(conn: Connection) -> list[Ref]:
         found = past.find_signals(conn, _signals(0))
         evidence = past.PastEvidence(list(found.values()), at=at, sizes={})
