@@ -12,6 +12,7 @@ import pytest
 
 from hashlight_node.api.local.bearer import generate_secret, hash_secret
 from hashlight_node.app import start_node
+from hashlight_node.exchange.epochs import Frozen
 from hashlight_node.exchange.errors import RolledBackError, UnconfirmedError
 from hashlight_node.last_signed import LastSignedInUseError
 from hashlight_node.local_client import LocalClient
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from hashlight_protocol import KnownHead
 
 ORIGIN = "shield.example/hsf/v1/log/ncii/1"
+NEXT_ORIGIN = "shield.example/hsf/v1/log/ncii/2"
 
 
 def home_of(company: RunningCompany) -> Path:
@@ -329,6 +331,12 @@ async def test_two_histories_that_were_signed_cannot_be_healed(
     assert "new epoch" in recovered.problems[0]
     with pytest.raises(RolledBackError):
         await publish(shield, 1, first=900)
+    # The old log ends where the histories part, and our own records go on.
+    ended, begun = await shield.node.use_cases.recovery.begin_next("ncii")
+    assert (ended.state, begun.state) == (LogState.ABANDONED, LogState.ACTIVE)
+    assert begun.origin == NEXT_ORIGIN
+    await publish(shield, 1, first=900)
+    assert [await shield.matches(n) for n in (0, 5, 100, 129, 900)] == [1, 0, 1, 1, 1]
 
 
 async def test_bodies_that_one_peer_does_not_have_come_from_another(
@@ -433,6 +441,16 @@ async def test_what_no_peer_has_all_of_is_brought_back_as_far_as_it_goes(
     assert "size 11 was signed, the database is at 9" in recovered.problems[0]
     with pytest.raises(RolledBackError):
         await publish(shield, 1, first=900)
+    _, begun = await shield.node.use_cases.recovery.begin_next("ncii")
+    assert (begun.origin, begun.state) == (NEXT_ORIGIN, LogState.ACTIVE)
+    await publish(shield, 1, first=900)
+
+    async def is_known() -> bool:
+        return await alpha.matches(900) == 1
+
+    await until(is_known)
+    assert await follow_state(alpha) is FollowState.ACTIVE
+    assert [await alpha.matches(n) for n in (0, 7, 8)] == [1, 1, 0]
 
 
 async def test_two_processes_on_one_identity_and_two_databases(
@@ -481,3 +499,21 @@ async def _admin_token(company: RunningCompany) -> str:
         )
     )
     return secret
+
+
+async def test_a_backup_from_before_the_list_went_on_in_a_new_log(
+    pair: tuple[RunningCompany, RunningCompany],
+) -> None:
+    """The old log stands where it was signed last, and must grow no more all the same."""
+    shield, _ = pair
+    await shield.node.use_cases.epochs.begin_next("ncii", ending=Frozen())
+    await shield.stop()
+    restore(shield)
+    await shield.start()
+    assert (await own_log(shield)).state is LogState.ROLLED_BACK
+    with pytest.raises(RolledBackError):
+        await publish(shield, 1, first=900)
+    with pytest.raises(RolledBackError):
+        await shield.node.use_cases.recovery.begin_next("ncii")
+    with pytest.raises(RolledBackError):
+        await shield.node.use_cases.epochs.begin_next("ncii", ending=Frozen())

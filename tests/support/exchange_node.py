@@ -184,6 +184,14 @@ def _build(
         clock=clock,
     )
     signing = LogSigning(keyring, last_signed)
+    epochs = Epochs(
+        database=database,
+        signing=signing,
+        matcher=Applied(matcher.apply),
+        clock=clock,
+        node_name=name,
+        on_advanced=notices.advanced,
+    )
     list_notes = ListNotes(database=database, client=client, clock=clock)
     return ExchangeNode(
         name=name,
@@ -202,14 +210,7 @@ def _build(
             node_name=name,
             on_advanced=notices.advanced,
         ),
-        epochs=Epochs(
-            database=database,
-            signing=signing,
-            matcher=Applied(matcher.apply),
-            clock=clock,
-            node_name=name,
-            on_advanced=notices.advanced,
-        ),
+        epochs=epochs,
         pusher=Pusher(
             database=database,
             client=client,
@@ -261,6 +262,7 @@ def _build(
                 client=client,
                 last_signed=last_signed,
                 standing=standing,
+                epochs=epochs,
                 matcher=Applied(matcher.apply),
                 clock=clock,
                 on_advanced=notices.advanced,

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 _LOG = re.compile(r"/hsf/v1/log/([a-z0-9-]+)/([0-9]+)/(.+)")
 _LIST = re.compile(r"/hsf/v1/lists/([a-z0-9-]+)")
 _MIRROR = re.compile(r"/hsf/v1/mirror/([0-9a-f]{64})/checkpoint")
+_WITNESS = re.compile(r"/hsf/v1/witness/([0-9a-f]{64})/checkpoint")
 _ADD = "/hsf/v1/witness/add-checkpoint"
 
 
@@ -95,6 +96,8 @@ class PeerSimulator:
             defaultdict(list)
         )
         self.mirrored: dict[str, bytes] = {}
+        # By origin, what it shows as the largest checkpoint that it has cosigned.
+        self.cosigned: dict[str, bytes] = {}
         self.pushed: list[bytes] = []
         self.asked: list[tuple[str, str]] = []
         self._tricks: list[tuple[str, Callable[[Answer], Answer]]] = []
@@ -241,6 +244,13 @@ class PeerSimulator:
             note = self.mirrored.get(mirrored[1])
             answer = replace(NOT_FOUND, kind="mirror")
             return answer if note is None else Answer("mirror", note)
+        if witnessed := _WITNESS.fullmatch(path):
+            known = {
+                origin_hash(origin): note for origin, note in self.cosigned.items()
+            }
+            shown = known.get(witnessed[1])
+            answer = replace(NOT_FOUND, kind="witness")
+            return answer if shown is None else Answer("witness", shown)
         return self._content(path)
 
     def _content(self, path: str) -> Answer:

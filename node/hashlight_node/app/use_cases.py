@@ -72,6 +72,14 @@ def build_use_cases(on: Foundation) -> UseCases:
         clock=on.clock,
     )
     signing = LogSigning(on.keyring, on.last_signed)
+    epochs = Epochs(
+        database=on.database,
+        signing=signing,
+        matcher=on.applied,
+        clock=on.clock,
+        node_name=name,
+        on_advanced=on.notices.advanced,
+    )
     view = LiveView(on.database, clock=on.clock)
     return UseCases(
         publisher=Publisher(
@@ -82,14 +90,7 @@ def build_use_cases(on: Foundation) -> UseCases:
             node_name=name,
             on_advanced=on.notices.advanced,
         ),
-        epochs=Epochs(
-            database=on.database,
-            signing=signing,
-            matcher=on.applied,
-            clock=on.clock,
-            node_name=name,
-            on_advanced=on.notices.advanced,
-        ),
+        epochs=epochs,
         pusher=Pusher(
             database=on.database,
             client=on.client,
@@ -153,6 +154,7 @@ def build_use_cases(on: Foundation) -> UseCases:
                 client=on.client,
                 last_signed=on.last_signed,
                 standing=standing,
+                epochs=epochs,
                 matcher=on.applied,
                 clock=on.clock,
                 on_advanced=on.notices.advanced,

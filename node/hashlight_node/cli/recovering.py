@@ -34,17 +34,25 @@ def recover(
             help="Sign LIST again on your word, because no peer has ever seen it.",
         ),
     ] = False,
+    next_epoch: Annotated[
+        bool,
+        typer.Option(
+            "--next-epoch",
+            help="Go on with LIST in a new log if not all can be brought back.",
+        ),
+    ] = False,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
     """After a restore from backup: get back from peers what our lists have lost."""
     with reported(as_json=as_json):
-        if no_peers and list_name is None:
-            message = "--no-peers needs the LIST that you vouch for"
+        if list_name is None and (no_peers or next_epoch):
+            message = "--no-peers and --next-epoch need the LIST that they are about"
             raise UsageError(message)
-        wanted = {} if list_name is None else {"list": list_name}
-        client = open_session(config).client
-        answer = client.post("/v1/recover", {**wanted, "no_peers": no_peers})
+        wanted: Json = {"no_peers": no_peers, "next_epoch": next_epoch}
+        if list_name is not None:
+            wanted["list"] = list_name
+        answer = open_session(config).client.post("/v1/recover", wanted)
 
         def render(out: Console) -> None:
             from hashlight_node.cli.tables import print_recovered

@@ -43,9 +43,11 @@ from hashlight_protocol import (
 from .append import stored_frontier
 from .copying import Batch
 from .cosigning import bare_note
+from .epochs import Abandoned
 from .erasures import ErasureClaims
 from .errors import RolledBackError, UnknownListError
 from .own_bodies import OwnBodies
+from .parting import common_size
 from .scrubbing import scrub
 from .standing import who_knows
 from .transfer import fetch_bundles, fetch_tiles, verify_bundle
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from hashlight_protocol import Body, Frontier, SignedCheckpoint
 
     from .applied import FollowsCommits
+    from .epochs import Epochs
     from .standing import Standing
 
 _log = structlog.get_logger()
@@ -74,6 +77,7 @@ class RecoveryParts:
         client: Asks the peers.
         last_signed: What was signed last.
         standing: Decides whether a log may be signed.
+        epochs: Begins the next log of a list that cannot be healed.
         matcher: Learns what became live or dead, right after each commit.
         clock: Unix seconds.
         on_advanced: Told the origin of a log that is healed.
@@ -83,6 +87,7 @@ class RecoveryParts:
     client: PeerClient
     last_signed: LastSigned
     standing: Standing
+    epochs: Epochs
     matcher: FollowsCommits
     clock: Clock
     on_advanced: Callable[[str], None]
@@ -173,6 +178,53 @@ class Recovery:
         if any(log.state is LogState.ROLLED_BACK for log in own):
             raise RolledBackError(list_name)
         await self._parts.standing.vouch(list_name)
+
+    async def begin_next(self, list_name: str) -> list[Recovered]:
+        """Bring back what can be, and go on in the next log if that is not all.
+
+        The old log ends with the last entry that we have and that no peer contradicts.
+
+        Args:
+            list_name: One of our lists.
+
+        Raises:
+            UnknownListError: This node has no such list.
+            UnconfirmedError: It is not known whether anything is lost.
+            RolledBackError: The list went on in a log that is lost, too; or no peer
+                that has the other history answers.
+            ProtocolError: A peer's copy is not what we signed.
+        """
+        await self.recover(list_name)
+        async with self._turn:
+            own = await self._parts.database.read(lambda conn: _own(conn, list_name))
+            for log in own:
+                if log.is_held:
+                    ending = Abandoned(await self._last_good(log), "keep")
+                    await self._parts.epochs.begin_next(list_name, ending=ending)
+        return await self.recover(list_name)
+
+    async def _last_good(self, log: Log) -> int:
+        """Find the size up to which there is one history of a log."""
+        parts = self._parts
+        if await parts.database.read(lambda conn: parts.standing.is_lost(conn, log)):
+            raise RolledBackError(log.list_name)
+        if parts.last_signed.contradiction(log.origin) is None:
+            newest = parts.last_signed.newest(log.origin)
+            if newest is not None and newest.head.tree_size > log.tree_size:
+                return log.tree_size
+        sizes = [
+            await common_size(
+                parts.database,
+                self._mirrors,
+                peer=mirror.peer,
+                log=log,
+                signed=mirror.signed,
+            )
+            for mirror in await self._find_mirrors(log, _Tally())
+        ]
+        if not sizes:
+            raise RolledBackError(log.list_name)
+        return min(sizes)
 
     async def _recover(self, before: Log) -> Recovered:
         origin, tally = before.origin, _Tally()

@@ -270,11 +270,11 @@ class Standing:
             return _FORKED
         if newest is None:
             return _UNKNOWN
-        if self._has_successor(conn, log):
+        if self.is_lost(conn, log):
             return _SUCCEEDED
         return _compare(conn, log, newest.head)
 
-    def _has_successor(self, conn: Connection, log: Log) -> bool:
+    def is_lost(self, conn: Connection, log: Log) -> bool:
         """Tell whether the list went on in a log that the database does not know."""
         later = (parse_origin(one) for one in self._last_signed.origins())
         return any(

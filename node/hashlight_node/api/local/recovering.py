@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from hashlight_node.api.errors import Fault, InvalidBodyError
-from hashlight_node.exchange.errors import RolledBackError, UnknownListError
+from hashlight_node.exchange.errors import (
+    RolledBackError,
+    UnconfirmedError,
+    UnknownListError,
+)
 from hashlight_node.model import Scope
 
 from .answers import JsonAnswer
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
     scope=Scope.ADMIN,
     takes=JsonBody(RecoverRequest, is_required=False),
     gives=JsonAnswer(RecoverAnswer),
-    raises=(UnknownListError, RolledBackError),
+    raises=(UnknownListError, RolledBackError, UnconfirmedError),
 )
 async def recover(call: Call[RecoverRequest]) -> RecoverAnswer:
     """Ask peers what they have of our lists, and bring back what is lost.
@@ -33,12 +37,18 @@ async def recover(call: Call[RecoverRequest]) -> RecoverAnswer:
     A list that is older here than what this node has signed, as after a restore from
     backup, is not signed and not served until this has given it back its root.
     """
-    recovery, wanted = call.parts.recovery, call.body.list
-    if call.body.no_peers:
-        if wanted is None:
-            raise InvalidBodyError((Fault("/list", "which list you vouch for"),))
-        await recovery.vouch(wanted)
-    recovered = await recovery.recover(wanted)
+    recovery, body = call.parts.recovery, call.body
+    if body.list is None:
+        if body.no_peers or body.next_epoch:
+            raise InvalidBodyError((Fault("/list", "which list it is about"),))
+        return _answer(await recovery.recover())
+    if body.no_peers:
+        await recovery.vouch(body.list)
+    bring_back = recovery.begin_next if body.next_epoch else recovery.recover
+    return _answer(await bring_back(body.list))
+
+
+def _answer(recovered: list[Recovered]) -> RecoverAnswer:
     return {"lists": [_show(one) for one in recovered]}
 
 

@@ -21,6 +21,13 @@ class RecoverRequest(Request):
             "Only where it is not known what was signed last; needs `list`."
         ),
     ] = False
+    next_epoch: Annotated[
+        bool,
+        Field(
+            description="Go on in a new log if not all can be brought back; the old one "
+            "ends with what we have and no peer contradicts. Needs `list`."
+        ),
+    ] = False
 
 
 class RecoveredShown(TypedDict):
