@@ -504,7 +504,7 @@ async def _admin_token(company: RunningCompany) -> str:
 async def test_a_backup_from_before_the_list_went_on_in_a_new_log(
     pair: tuple[RunningCompany, RunningCompany],
 ) -> None:
-    """The old log stands where it was signed last, and must grow no more all the same."""
+    """The old log stands where it was signed last, and must grow no more."""
     shield, _ = pair
     await shield.node.use_cases.epochs.begin_next("ncii", ending=Frozen())
     await shield.stop()

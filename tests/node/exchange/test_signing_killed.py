@@ -6,6 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from hashlight_node.model import LogState
@@ -95,7 +96,7 @@ async def test_a_node_killed_at_any_step_signs_on(tmp_path: Path) -> None:
     else:
         raise AssertionError(sizes)
     # Two published for every round: one by the killed process, if it came so far.
-    grown = [b - a for a, b in zip(sizes, sizes[1:], strict=False)]
+    grown = [later - size for size, later in pairwise(sizes)]
     assert {1, 2} == set(grown)
     assert len(sizes) > 10
 

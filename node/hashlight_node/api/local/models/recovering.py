@@ -24,8 +24,8 @@ class RecoverRequest(Request):
     next_epoch: Annotated[
         bool,
         Field(
-            description="Go on in a new log if not all can be brought back; the old one "
-            "ends with what we have and no peer contradicts. Needs `list`."
+            description="Go on in a new log if not all can be brought back; the old "
+            "one ends with what we have and no peer contradicts. Needs `list`."
         ),
     ] = False
 
