@@ -98,6 +98,8 @@ class PeerSimulator:
         self.mirrored: dict[str, bytes] = {}
         # By origin, what it shows as the largest checkpoint that it has cosigned.
         self.cosigned: dict[str, bytes] = {}
+        # By path, what it has of logs of others; of the kind `copy`.
+        self.copies: dict[str, bytes] = {}
         self.pushed: list[bytes] = []
         self.asked: list[tuple[str, str]] = []
         self._tricks: list[tuple[str, Callable[[Answer], Answer]]] = []
@@ -244,14 +246,17 @@ class PeerSimulator:
             note = self.mirrored.get(mirrored[1])
             answer = replace(NOT_FOUND, kind="mirror")
             return answer if note is None else Answer("mirror", note)
-        if witnessed := _WITNESS.fullmatch(path):
-            known = {
-                origin_hash(origin): note for origin, note in self.cosigned.items()
-            }
-            shown = known.get(witnessed[1])
-            answer = replace(NOT_FOUND, kind="witness")
-            return answer if shown is None else Answer("witness", shown)
-        return self._content(path)
+        return self._held(path) or self._content(path)
+
+    def _held(self, path: str) -> Answer | None:
+        """Give what it has of logs of others."""
+        if path in self.copies:
+            return Answer("copy", self.copies[path])
+        witnessed = _WITNESS.fullmatch(path)
+        for origin, note in self.cosigned.items():
+            if witnessed and witnessed[1] == origin_hash(origin):
+                return Answer("witness", note)
+        return None
 
     def _content(self, path: str) -> Answer:
         listed = _LIST.fullmatch(path)

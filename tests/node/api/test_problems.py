@@ -33,7 +33,13 @@ from hashlight_node.api.problems import (
     problem_response,
 )
 from hashlight_node.api.server import port_of, start_server
-from hashlight_node.exchange.errors import ExchangeError, UnknownLogError
+from hashlight_node.exchange.errors import (
+    ExchangeError,
+    LogHeldError,
+    UnconfirmedError,
+    UnknownLogError,
+)
+from hashlight_node.last_signed import LastSignedError
 from hashlight_node.matching.image import ImageRefusedError
 from hashlight_node.observability import Metrics, configure_logging, render_metrics
 from hashlight_node.peers.errors import (
@@ -74,7 +80,14 @@ def test_the_code_of_an_error_is_the_one_on_the_wire() -> None:
             assert problem.code == error.code
 
 
-OURS = {NodeUnavailableError, PeerUnavailableError, ScrubError}
+OURS = {
+    LastSignedError,
+    LogHeldError,
+    NodeUnavailableError,
+    PeerUnavailableError,
+    ScrubError,
+    UnconfirmedError,
+}
 
 
 def test_no_error_of_ours_is_blamed_on_the_caller_and_none_of_theirs_on_us() -> None:
