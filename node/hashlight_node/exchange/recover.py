@@ -350,7 +350,10 @@ class Recovery:
                     # We wrote it ourselves, with a newer release than this one.
                     raise bundle.unsupported
                 batch.add(bundle)
-        log, frontier = await self._store(log, frontier, batch)
+        log, _ = await self._store(log, frontier, batch)
+        # Also when nothing was erased now: the scrub of an earlier attempt, which was
+        # cut off, may be missing.
+        await scrub(database)
         await database.write(lambda conn: self._finish(conn, log, signed))
 
     async def _store(

@@ -221,7 +221,10 @@ class Serving:
 
         def read(conn: Connection) -> bytes:
             log = logs.find_own_log(conn, self._node_name, list_name)
-            return _note(self._if_granted(conn, peer, log).list_note)
+            found = self._if_granted(conn, peer, log)
+            if found.is_held:
+                raise LogHeldError  # This may be an older version, too.
+            return _note(found.list_note)
 
         return await self._database.read(read)
 
