@@ -60,7 +60,8 @@ def entries() -> Iterator[Case]:
             9,
             bytes.fromhex("02000000000000000100000001ff"),
         ),
-        ("a kind to ignore", 7, b"\x04later"),
+        ("a gap", 7, b"\x04"),
+        ("a kind to ignore", 7, b"\x05later"),
         ("the last kind to ignore", 7, b"\x7f"),
     ):
         yield good(name, leaf_index=index, entry=raw.hex(), leaf=trees.leaf(raw).hex())

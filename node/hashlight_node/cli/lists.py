@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -33,6 +34,8 @@ ReasonName = Annotated[
     str,
     typer.Option(help="withdrawn, false-positive, expired, superseded or compromise."),
 ]
+
+_LONG_SECONDS = 3600.0
 
 list_app = typer.Typer(no_args_is_help=True, help="Own lists.")
 
@@ -115,7 +118,9 @@ def next_epoch(
         if abandon_at is not None:
             later = "keep" if keep_own else "drop"
             body = {"ending": "abandoned", "final_size": abandon_at, "later": later}
-        client = open_session(config).client
+        session = open_session(config)
+        # All that counts is written once more before the answer comes.
+        client = replace(session.client, timeout_seconds=_LONG_SECONDS)
         answer = client.post(path_of("lists", name, "epochs"), body)
 
         def render(out: Console) -> None:

@@ -142,7 +142,7 @@ class Epochs:
 
         One transaction: the new log with all that still counts, its signed checkpoint,
         the list note that names both, and the end of the old log here. Nothing else is
-        written meanwhile; a million records take about a minute, and lookups go on.
+        written meanwhile; a million records take some minutes, and lookups go on.
 
         Args:
             list_name: One of our lists.

@@ -148,7 +148,7 @@ class ErasureReport:
     """Who has destroyed a record, and who has not said so yet.
 
     Attributes:
-        ref: The record.
+        ref: The record, as it is called in the newest log that has it.
         erased_by: Leaf index of the ERASE; None if the record is not erased.
         erased_at: When it was applied here, Unix seconds: missing since then.
         peers: Every peer that holds a grant, or ever confirmed anything of this log.
@@ -269,10 +269,10 @@ class Inspect:
             if log is None or record is None or log.role is not Role.OWN:
                 raise UnknownRecordError(ref)
             if record.state is not RecordState.ERASED or record.withdrawn_by is None:
-                return ErasureReport(ref, None, None, ())
+                return ErasureReport(current, None, None, ())
             confirmed = _first_covering(conn, log, record.withdrawn_by)
             return ErasureReport(
-                ref, record.withdrawn_by, record.withdrawn_at, confirmed
+                current, record.withdrawn_by, record.withdrawn_at, confirmed
             )
 
         return await self._database.read(read)

@@ -31,6 +31,7 @@ from hashlight_protocol import (
     RollbackError,
     consistency_proof,
     encode_add_checkpoint,
+    parse_origin,
     parse_signatures,
 )
 
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
 _RETRY_LIMIT_SECONDS: Final = 300
 _REPEAT_SECONDS: Final = 50
+_NEW_LOG_SECONDS: Final = 65
 
 _log = structlog.get_logger()
 
@@ -213,6 +215,10 @@ class Pusher:
                 seconds = self._backoff.failed(peer_name, now, asked_seconds)
                 self._notices.push_later(peer_name, origin, seconds)
                 _log.warning("push failed", peer=peer_name, wait_seconds=seconds)
+            case PeerRefusedError(code="unknown-log") if _is_later(origin):
+                # It may know the list by a note that does not name this log yet, and
+                # asks for a newer one once a minute at most.
+                self._notices.push_later(peer_name, origin, _NEW_LOG_SECONDS)
             case PeerRefusedError(code=code):
                 _log.warning("push refused", peer=peer_name, code=code)
             case PeerMisbehavedError():
@@ -326,6 +332,11 @@ class Pusher:
                 keep_evidence(conn, peer, name, error, now=self._clock())
 
         await self._database.write(keep)
+
+
+def _is_later(origin: str) -> bool:
+    """Tell whether a log is not the first of its list."""
+    return parse_origin(origin).epoch > 1
 
 
 def _recipients(conn: Connection, log: Log) -> list[Peer]:

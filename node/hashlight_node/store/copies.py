@@ -78,18 +78,23 @@ def _withdraw(
         .join_from(own, _records, _records.c.same_as == own.c.same_as)
         .where(
             own.c.log_id == log.log_id,
-            own.c.leaf_index.between(effect.first, effect.end - 1),
+            own.c.leaf_index <= effect.end - 1,
             own.c.same_as.is_not(None),
             _records.c.record_id != own.c.record_id,
             _records.c.state.not_in(sorted(out_of_use)),
         )
+        .order_by(own.c.leaf_index)
         .limit(_TOGETHER)
+        .add_columns(own.c.leaf_index.label("own_index"))
     )
     changes: list[SignalChange] = []
-    while rows := connection.execute(query).all():
+    first = effect.first
+    while rows := connection.execute(query.where(own.c.leaf_index >= first)).all():
         changes += withdrawing.take_down(
             connection, rows, to, reason=effect.by.reason, now=now
         )
+        # Again from the last one: it may have more copies than there was room for.
+        first = rows[-1].own_index
     return changes
 
 

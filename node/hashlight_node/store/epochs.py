@@ -91,25 +91,25 @@ def end_records(
     """
     which = (_records.c.log_id == log_id, _records.c.leaf_index >= first_index)
     live = (*which, _records.c.state == RecordState.LIVE.value)
-    of_live = _claims.join(_records, _records.c.record_id == _claims.c.record_id)
-    # Set by set, because there may be millions.
-    count = (
-        select(func.count())
-        .select_from(of_live)
-        .where(_claims.c.signal_id == _signals.c.signal_id, *live)
-        .where(_claims.c.log_id == log_id)
-        .scalar_subquery()
+    # Set by set, because there may be millions; and counted beforehand, because a count
+    # for each signal would be found by way of the log, which reads all of it each time.
+    counts = (
+        select(_claims.c.signal_id, func.count().label("fewer"))
+        .join_from(_records, _claims, _claims.c.record_id == _records.c.record_id)
+        .where(*live)
+        .group_by(_claims.c.signal_id)
+        .subquery()
     )
-    asserted = select(_claims.c.signal_id).select_from(of_live).where(*live)
     connection.execute(
         update(_signals)
-        .where(_signals.c.signal_id.in_(asserted))
-        .values(live_count=_signals.c.live_count - count)
+        .where(_signals.c.signal_id == counts.c.signal_id)
+        .values(live_count=_signals.c.live_count - counts.c.fewer)
     )
     dead = (
         select(_signals.c.signal_id, _signals.c.type, _values.c.value)
+        .join_from(counts, _signals, _signals.c.signal_id == counts.c.signal_id)
         .join(_values, _values.c.signal_id == _signals.c.signal_id)
-        .where(_signals.c.signal_id.in_(asserted), _signals.c.live_count == 0)
+        .where(_signals.c.live_count == 0)
     )
     changes = [SignalChange(*row, live=False) for row in connection.execute(dead)]
     counted = [RecordState.LIVE.value, RecordState.WITHHELD.value]
@@ -170,13 +170,16 @@ def destroy_unissued(
             _records.c.content_id.is_not(None),
             _records.c.same_as.is_(None),
         )
+        .order_by(_records.c.leaf_index)
         .limit(_TOGETHER)
     )
     changes: list[SignalChange] = []
-    while rows := connection.execute(query).all():
+    first = 0
+    while rows := connection.execute(query.where(_records.c.leaf_index >= first)).all():
         changes += withdrawing.take_down(
             connection, rows, RecordState.ERASED, reason=None, now=now
         )
+        first = rows[-1].leaf_index
     record_changes(connection, changes, now=now)
     return changes
 

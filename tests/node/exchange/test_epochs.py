@@ -1,4 +1,4 @@
-"""A list goes on in a new log: what counts goes on, and what was taken back does not."""
+"""A list goes on in a new log: what counts does, and what was taken back does not."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from hashlight_protocol import (
     open_checkpoint,
     open_list_note,
     parse_entry,
-    verify_successor,
     verify_meta,
+    verify_successor,
 )
 from support.clock import START
 from support.made_records import indicator, indicators, md5_of, opinion
@@ -327,7 +327,7 @@ async def test_a_receipt_of_the_old_log_of_an_erased_record_is_refused(
         with pytest.raises(ErasedError):
             await node.inspect.receipt(Ref(origin, 2))
     report = await node.inspect.erasure(Ref(ONE, 2))
-    assert (report.ref, report.erased_by) == (Ref(ONE, 2), 5)
+    assert (report.ref, report.erased_by) == (Ref(TWO, 2), 5)
 
 
 @pytest.mark.parametrize("ending", [Frozen(), Abandoned(3)])

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 from aiohttp import web
 
+from hashlight_node.exchange import push
+from hashlight_node.exchange.epochs import Frozen
 from hashlight_node.exchange.errors import RolledBackError, UnknownListError
 from hashlight_node.model import Acknowledgement, Delivery, LogState, Peer
 from hashlight_node.peers.errors import PeerMisbehavedError, PeerRefusedError
@@ -596,3 +598,38 @@ async def test_an_erasure_report_names_who_confirmed_and_who_did_not(
     assert confirmed.acknowledgement is not None
     assert confirmed.acknowledgement.acknowledged_at == alpha.clock.now
     assert unverified_origin(confirmed.acknowledgement.note) == ORIGIN
+
+
+async def test_a_peer_that_does_not_know_a_new_log_yet_is_told_again(
+    granting: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha, shield = granting
+    monkeypatch.setattr(push, "_NEW_LOG_SECONDS", 0.01)
+    begun = await alpha.epochs.begin_next("ours", ending=Frozen())
+
+    async def refuse(_: web.Request) -> web.Response:
+        problem = b'{"type":"hsf:unknown-log","status":404}'
+        media_type = "application/problem+json"
+        return web.Response(status=404, body=problem, content_type=media_type)
+
+    shield.play("add-checkpoint", refuse)
+    assert await alpha.pusher.push_to("shield.example", begun.origin) is None
+    item = await asyncio.wait_for(alpha.notices.peer_pushes.take(), 5)
+    assert item == ("shield.example", begun.origin)
+    shield.honest()
+    assert await alpha.pusher.push_to(*item) is not None
+
+
+async def test_an_ended_log_is_not_announced_to_who_never_knew_it(
+    granting: Pair,
+) -> None:
+    alpha, shield = granting
+    await alpha.epochs.begin_next("ours", ending=Frozen())
+    await alpha.pusher.sweep()
+    assert await alpha.notices.peer_pushes.take() == (
+        "shield.example",
+        "alpha.example/hsf/v1/log/ours/2",
+    )
+    assert len(alpha.notices.peer_pushes) == 0
+    await alpha.pusher.push("alpha.example/hsf/v1/log/ours/2")
+    assert len(shield.pushed) == 1

@@ -166,7 +166,8 @@ async def test_a_retracted_record_stops_matching_and_says_why(api: LocalApi) -> 
     (ref,) = await api.publish("ncii", record(1))
     body = {"ref": ref, "reason": "false-positive"}
     done = await api.post("/v1/lists/ncii/retract", body)
-    assert (done.status, done.json) == (201, {"ref": f"{made['origin']}#2"})
+    answer = {"ref": f"{made['origin']}#2", "record": ref}
+    assert (done.status, done.json) == (201, answer)
     assert await api.matches("md5", f"{1:032x}") == []
     shown = (await api.get(record_path(ref))).json
     assert (shown["state"], shown["reason"]) == ("retracted", "false-positive")
