@@ -214,6 +214,7 @@ def _build(
         pusher=Pusher(
             database=database,
             client=client,
+            keyring=keyring,
             standing=standing,
             clock=clock,
             notices=notices,

@@ -94,6 +94,7 @@ def build_use_cases(on: Foundation) -> UseCases:
         pusher=Pusher(
             database=on.database,
             client=on.client,
+            keyring=on.keyring,
             standing=standing,
             clock=on.clock,
             notices=on.notices,

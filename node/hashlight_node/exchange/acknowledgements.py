@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from hashlight_node.model import Acknowledgement, PeerState
+from hashlight_node.model import Acknowledgement, PeerState, Role
 from hashlight_node.peers.errors import (
     PeerMisbehavedError,
     PeerRefusedError,
@@ -24,6 +24,9 @@ from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
     MalformedError,
     ProtocolError,
+    SplitViewError,
+    frontier_from_tiles,
+    open_checkpoint,
     open_descriptor,
     parse_vkey,
     verify_cosignature,
@@ -34,6 +37,7 @@ from .errors import RolledBackError, UnknownListError
 from .evidence import keep_evidence
 
 if TYPE_CHECKING:
+    from hashlight_node.keys import Keyring
     from hashlight_node.model import Clock, Log, Peer
     from hashlight_node.peers.client import PeerClient
     from hashlight_node.store.database import Connection, Database
@@ -101,7 +105,8 @@ class Collector:
     Args:
         database: The store.
         client: Asks the peers.
-        standing: Knows the keys of our logs, and is told of every checkpoint of them.
+        keyring: Knows the keys of our logs.
+        standing: Is told of every checkpoint of them.
         clock: Unix seconds.
     """
 
@@ -110,11 +115,13 @@ class Collector:
         *,
         database: Database,
         client: PeerClient,
+        keyring: Keyring,
         standing: Standing,
         clock: Clock,
     ) -> None:
         self._database = database
         self._client = client
+        self._keyring = keyring
         self._standing = standing
         self._clock = clock
         self._etags: dict[tuple[str, str], str] = {}
@@ -176,17 +183,32 @@ class Collector:
         )
         if fetched is None:
             return None
-        with blaming(peer.name, f"mirror checkpoint of {origin}", fetched.body):
-            signed = self._standing.open(fetched.body, origin)
-        log = await self._database.read(lambda conn: _find_log(conn, origin))
-        if not await self._standing.judge(peer.name, signed):
+        # Read after the answer came: until then the log may have grown.
+        log, root_hash, signed = await self._database.read(
+            lambda conn: self._compare(conn, origin, peer, fetched.body)
+        )
+        if log.role is Role.OWN and not await self._standing.judge(peer.name, signed):
             # We signed this and do not have it: our store is an old one.
             raise RolledBackError(log.list_name)
-        acknowledgement = _verify(peer, origin, signed, now=self._clock())
+        acknowledgement = _verify(peer, log, root_hash, signed, now=self._clock())
         await self._database.write(lambda conn: _save(conn, log, peer, acknowledgement))
         if fetched.etag is not None:
             self._etags[key] = fetched.etag
         return acknowledgement
+
+    def _compare(
+        self, conn: Connection, origin: str, peer: Peer, raw: bytes
+    ) -> tuple[Log, bytes, SignedCheckpoint]:
+        """Open the note, and recompute our own root at its size."""
+        log = logs.find_log(conn, origin)
+        if log is None:
+            raise UnknownListError(origin)
+        with blaming(peer.name, f"mirror checkpoint of {origin}", raw):
+            key = self._keyring.log(origin).key
+            signed = open_checkpoint(raw, [key], origin=origin)
+            size = min(signed.head.tree_size, log.checkpoint_size)
+        tiles = logs.tile_fetcher(conn, log.log_id)
+        return log, frontier_from_tiles(tiles, size).root, signed
 
     async def _keep_asking(self, origin: str, peer: Peer) -> None:
         try:
@@ -242,34 +264,30 @@ class Collector:
 
 def is_recipient(conn: Connection, log: Log, peer: Peer) -> bool:
     """Tell whether a peer is to hear of one of our logs, as of this transaction."""
+    if log.is_held:
+        return False  # Peers know better than we do what it is.
     latest = peer_store.find_peer(conn, peer.name)
     return (
         latest is not None
-        and not log.is_held
         and latest.state is PeerState.ACTIVE
         and latest.is_dialable
         and peer_store.has_grant(conn, latest.peer_id, log.list_name)
     )
 
 
-def _find_log(conn: Connection, origin: str) -> Log:
-    log = logs.find_log(conn, origin)
-    if log is None:
-        raise UnknownListError(origin)
-    return log
-
-
 def _verify(
-    peer: Peer, origin: str, signed: SignedCheckpoint, *, now: int
+    peer: Peer, log: Log, root_hash: bytes, signed: SignedCheckpoint, *, now: int
 ) -> Acknowledgement:
     size = signed.head.tree_size
     mirror = descriptor_of(peer).mirror
-    what = f"mirror checkpoint of {origin}"
+    what = f"mirror checkpoint of {log.origin}"
     with blaming(peer.name, what, signed.note_bytes):
+        if signed.head.root_hash != root_hash:
+            raise SplitViewError(log.origin, size)
         sent = signed.opened.note.signatures
         note = note_cosigned_by(bare_note(signed), sent, mirror)
         acknowledged_at = read_cosigned_at(note, mirror, now=now)
-    return Acknowledgement(origin, peer.name, size, acknowledged_at, note)
+    return Acknowledgement(log.origin, peer.name, size, acknowledged_at, note)
 
 
 def _save(

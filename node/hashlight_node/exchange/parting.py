@@ -26,15 +26,14 @@ from .transfer import fetch_tiles
 
 if TYPE_CHECKING:
     from hashlight_node.model import Log, Peer
+    from hashlight_node.peers.client import PeerClient
     from hashlight_node.store.database import Connection, Database
     from hashlight_protocol import SignedCheckpoint, VerifiedRange
-
-    from .transfer import Copies
 
 
 async def common_size(
     database: Database,
-    copies: Copies,
+    client: PeerClient,
     *,
     peer: Peer,
     log: Log,
@@ -44,7 +43,7 @@ async def common_size(
 
     Args:
         database: The store.
-        copies: Fetches from the copy.
+        client: Asks the peer.
         peer: Who has it.
         log: The log as we have it.
         signed: Checkpoint of the copy, signed by us.
@@ -53,7 +52,7 @@ async def common_size(
         PeerError: The peer stops answering, or what it sends is not what we signed.
     """
     origin, size = log.origin, signed.head.tree_size
-    tiles = await fetch_tiles(copies, peer, origin, needed_tiles(0, size))
+    tiles = await fetch_tiles(client, peer, origin, needed_tiles(0, size))
     empty = frontier_from_tiles(_no_tiles, 0)
     with blaming(peer.name, f"copy of {origin}", signed.note_bytes):
         span = await asyncio.to_thread(plan_range, empty, signed.checkpoint, tiles)
@@ -64,7 +63,7 @@ async def common_size(
         own = await database.read(partial(_own, log=log, index=index, width=width))
         if width == span.width(index) and _is_same(span, index, own):
             return index * TILE_WIDTH + width
-        theirs = await _fetch(copies, peer, span, index)
+        theirs = await _fetch(client, peer, span, index)
         alike = _count_alike(own, theirs)
         if alike:
             return index * TILE_WIDTH + alike
@@ -86,11 +85,11 @@ def _is_same(span: VerifiedRange, index: int, own: tuple[bytes, ...]) -> bool:
 
 
 async def _fetch(
-    copies: Copies, peer: Peer, span: VerifiedRange, index: int
+    client: PeerClient, peer: Peer, span: VerifiedRange, index: int
 ) -> tuple[bytes, ...]:
     width = span.width(index)
     bundle = EntryBundleId(index, width)
-    raw = await copies.fetch_entries(peer, span.origin, bundle)
+    raw = await client.fetch_entries(peer, span.origin, bundle)
     with blaming(peer.name, f"mirrored entries {index} of {span.origin}", raw):
         entries = parse_entry_bundle(raw, width)
         span.check_entries(index, entries)

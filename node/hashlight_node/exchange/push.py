@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from hashlight_node.model import Delivery, PeerState, Role
+from hashlight_node.model import Delivery, Role
 from hashlight_node.peers.client import Cosigned, KnownSize
 from hashlight_node.peers.errors import (
     PeerError,
@@ -48,6 +48,7 @@ from .notices import Backoff
 from .receipts import stored_hashes
 
 if TYPE_CHECKING:
+    from hashlight_node.keys import Keyring
     from hashlight_node.model import Acknowledgement, Clock, Log, Peer
     from hashlight_node.peers.client import PeerClient
     from hashlight_node.store.database import Connection, Database
@@ -86,6 +87,7 @@ class Pusher:
     Args:
         database: The store.
         client: Asks the peers.
+        keyring: Knows the keys of our logs.
         standing: Finds out whether a peer knows more of a log of ours than we do.
         clock: Unix seconds.
         notices: Where a push that failed is queued again.
@@ -96,6 +98,7 @@ class Pusher:
         *,
         database: Database,
         client: PeerClient,
+        keyring: Keyring,
         standing: Standing,
         clock: Clock,
         notices: Notices,
@@ -104,7 +107,11 @@ class Pusher:
         self._client = client
         self._standing = standing
         self._collector = Collector(
-            database=database, client=client, standing=standing, clock=clock
+            database=database,
+            client=client,
+            keyring=keyring,
+            standing=standing,
+            clock=clock,
         )
         self._clock = clock
         self._notices = notices
@@ -340,14 +347,8 @@ def _is_later(origin: str) -> bool:
 
 
 def _recipients(conn: Connection, log: Log) -> list[Peer]:
-    if log.is_held:
-        # Peers know better than we do what it is.
-        return []
-    return [
-        peer
-        for peer in peer_store.granted_peers(conn, log.list_name)
-        if peer.state is PeerState.ACTIVE and peer.is_dialable
-    ]
+    candidates = peer_store.granted_peers(conn, log.list_name)
+    return [peer for peer in candidates if is_recipient(conn, log, peer)]
 
 
 def _own_log(conn: Connection, origin: str) -> Log:

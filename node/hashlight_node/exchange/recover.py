@@ -24,9 +24,8 @@ from hashlight_node.peers.errors import (
     blaming,
     digest_of,
 )
-from hashlight_node.peers.mirrors import MirrorClient
 from hashlight_node.store import logs, records
-from hashlight_node.store.withheld import withheld_leaves
+from hashlight_node.store.incomplete import leaves_without_body
 from hashlight_protocol import (
     TILE_WIDTH,
     BodyBundleId,
@@ -146,7 +145,6 @@ class Recovery:
 
     def __init__(self, parts: RecoveryParts) -> None:
         self._parts = parts
-        self._mirrors = MirrorClient(parts.client)
         self._turn = asyncio.Lock()
 
     async def recover(self, list_name: str | None = None) -> list[Recovered]:
@@ -215,7 +213,7 @@ class Recovery:
         sizes = [
             await common_size(
                 parts.database,
-                self._mirrors,
+                self._parts.client,
                 peer=mirror.peer,
                 log=log,
                 signed=mirror.signed,
@@ -271,7 +269,7 @@ class Recovery:
 
     async def _missing(self, log: Log) -> list[int]:
         return await self._parts.database.read(
-            lambda conn: withheld_leaves(conn, log.log_id)
+            lambda conn: leaves_without_body(conn, log.log_id)
         )
 
     # ------------------------------------------------------------------- mirrors
@@ -330,7 +328,7 @@ class Recovery:
         database, origin = self._parts.database, log.origin
         frontier = await database.read(lambda conn: stored_frontier(conn, log))
         needed = needed_tiles(frontier.size, signed.head.tree_size)
-        tiles = await fetch_tiles(self._mirrors, peer, origin, needed)
+        tiles = await fetch_tiles(self._parts.client, peer, origin, needed)
         what = f"copy of {origin}, which does not extend ours to the root we signed"
         with blaming(peer.name, what, signed.note_bytes):
             span = await asyncio.to_thread(
@@ -338,7 +336,9 @@ class Recovery:
             )
         batch, claims = Batch(span.old_size), ErasureClaims()
         own = OwnBodies(database, log)
-        async with aclosing(fetch_bundles(self._mirrors, peer, span, own)) as bundles:
+        async with aclosing(
+            fetch_bundles(self._parts.client, peer, span, own)
+        ) as bundles:
             async for raw in bundles:
                 if batch.is_full:
                     log, frontier = await self._store(log, frontier, batch)
@@ -423,7 +423,7 @@ class Recovery:
         if entries is None:  # pragma: no cover -- entries up to the size are stored
             return {}
         bundle = BodyBundleId(index, width)
-        raw = await self._mirrors.fetch_bodies(peer, log.origin, bundle)
+        raw = await self._parts.client.fetch_bodies(peer, log.origin, bundle)
         first = index * TILE_WIDTH
         what = f"mirrored bodies {index} of {log.origin}"
         with blaming(peer.name, what, digest_of(raw)):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hashlight_node.peers.errors import PeerMisbehavedError, blaming, digest_of
 from hashlight_protocol import (
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 
     from hashlight_node.model import Peer
+    from hashlight_node.peers.client import PeerClient
     from hashlight_protocol import Entry, TileId, VerifiedRange
 
     from .erasures import ErasureClaims
@@ -47,26 +48,6 @@ _AHEAD: Final = 6
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-class Copies(Protocol):
-    """Has a log, or a copy of one, to be fetched: its owner, or a mirror."""
-
-    async def fetch_tile(self, peer: Peer, origin: str, tile: TileId) -> bytes:
-        """Fetch a tile of hashes."""
-        ...
-
-    async def fetch_entries(
-        self, peer: Peer, origin: str, bundle: EntryBundleId
-    ) -> bytes:
-        """Fetch a bundle of entries."""
-        ...
-
-    async def fetch_bodies(
-        self, peer: Peer, origin: str, bundle: BodyBundleId
-    ) -> bytes:
-        """Fetch a bundle of bodies, decoded."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +89,7 @@ class RawBundle:
 
 
 async def fetch_tiles(
-    client: Copies, peer: Peer, origin: str, tiles: Sequence[TileId]
+    client: PeerClient, peer: Peer, origin: str, tiles: Sequence[TileId]
 ) -> dict[TileId, bytes]:
     """Fetch tiles, several at a time; nothing of them is verified.
 
@@ -123,7 +104,7 @@ async def fetch_tiles(
 
 
 def fetch_bundles(
-    client: Copies, peer: Peer, span: VerifiedRange, own: OwnBodies
+    client: PeerClient, peer: Peer, span: VerifiedRange, own: OwnBodies
 ) -> AsyncGenerator[RawBundle]:
     """Fetch the bundles of a range in order, some ahead of the reader.
 

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
         TileId,
     )
 
-TILE_BYTES: Final = TILE_WIDTH * 32
-ENTRIES_BYTES: Final = TILE_WIDTH * (2 + MAX_ENTRY_BYTES)
+_TILE_BYTES: Final = TILE_WIDTH * 32
+_ENTRIES_BYTES: Final = TILE_WIDTH * (2 + MAX_ENTRY_BYTES)
 _GRANTS_BYTES: Final = 1024 * 1024
 _DEBUG_BYTES: Final = 8 * 1024 * 1024
 
@@ -177,31 +177,31 @@ class PeerClient:
         Returns:
             None if there is still no other than `etag`.
         """
-        path = f"{_prefix(origin)}/checkpoint"
+        path = f"{_prefix(peer, origin)}/checkpoint"
         what = f"checkpoint of {origin}"
         return await self._poll(peer, path, what, wait_seconds, etag)
 
     async def fetch_tile(self, peer: Peer, origin: str, tile: TileId) -> bytes:
         """Fetch a tile of hashes."""
         what = f"tile {tile.level}/{tile.index} of {origin}"
-        path = f"{_prefix(origin)}/{encode_tile_path(tile)}"
-        question = Question("GET", path, what, TILE_BYTES)
+        path = f"{_prefix(peer, origin)}/{encode_tile_path(tile)}"
+        question = Question("GET", path, what, _TILE_BYTES)
         return _content(peer.name, await self._ask(peer, question))
 
     async def fetch_entries(
         self, peer: Peer, origin: str, bundle: EntryBundleId
     ) -> bytes:
         """Fetch a bundle of entries."""
-        path = f"{_prefix(origin)}/{encode_tile_path(bundle)}"
+        path = f"{_prefix(peer, origin)}/{encode_tile_path(bundle)}"
         what = f"entries {bundle.index} of {origin}"
-        question = Question("GET", path, what, ENTRIES_BYTES)
+        question = Question("GET", path, what, _ENTRIES_BYTES)
         return _content(peer.name, await self._ask(peer, question))
 
     async def fetch_bodies(
         self, peer: Peer, origin: str, bundle: BodyBundleId
     ) -> bytes:
         """Fetch a bundle of bodies; compressed on the way, decoded here."""
-        path = f"{_prefix(origin)}/{encode_tile_path(bundle)}"
+        path = f"{_prefix(peer, origin)}/{encode_tile_path(bundle)}"
         what = f"bodies {bundle.index} of {origin}"
         question = Question("GET", path, what, MAX_BODY_BUNDLE_BYTES, holds_bodies=True)
         return _content(peer.name, await self._ask(peer, question))
@@ -213,7 +213,7 @@ class PeerClient:
 
     async def fetch_receipt(self, peer: Peer, origin: str, leaf_index: int) -> bytes:
         """Fetch a record with the proof that a log holds it."""
-        path = f"{_prefix(origin)}/receipt/{leaf_index}"
+        path = f"{_prefix(peer, origin)}/receipt/{leaf_index}"
         what = f"receipt {leaf_index} of {origin}"
         question = Question("GET", path, what, MAX_RECEIPT_BYTES, holds_bodies=True)
         return _content(peer.name, await self._ask(peer, question))
@@ -261,10 +261,6 @@ class PeerClient:
         path = f"/hsf/v1/witness/{origin_hash(origin)}/checkpoint"
         what = f"witness checkpoint of {origin}"
         question = Question("GET", path, what, MAX_NOTE_BYTES)
-        return _content(peer.name, await self._ask(peer, question))
-
-    async def fetch(self, peer: Peer, question: Question) -> bytes:
-        """Ask what no other method here asks; for clients of further endpoints."""
         return _content(peer.name, await self._ask(peer, question))
 
     async def request(
@@ -338,8 +334,11 @@ def _refuse_undialable(peer: Peer) -> None:
         raise PeerUnavailableError(peer.name, "it is pinned as one that is not dialled")
 
 
-def _prefix(origin: str) -> str:
+def _prefix(peer: Peer, origin: str) -> str:
     name = parse_origin(origin)
+    if name.node != peer.name:
+        # Of another node's log a peer has a copy at most.
+        return f"/hsf/v1/mirror/{origin_hash(origin)}"
     return f"/hsf/v1/log/{name.list_name}/{name.epoch}"
 
 

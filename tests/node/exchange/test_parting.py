@@ -15,7 +15,11 @@ from hashlight_node.store import logs
 from hashlight_protocol import (
     TILE_WIDTH,
     Checkpoint,
+    EntryBundleId,
+    encode_tile_path,
+    needed_tiles,
     open_checkpoint,
+    origin_hash,
     parse_entry_bundle,
     sign_checkpoint,
 )
@@ -25,38 +29,13 @@ from support.made_records import indicators
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hashlight_node.model import Peer
     from hashlight_node.store.database import Connection
-    from hashlight_protocol import BodyBundleId, EntryBundleId, TileId
     from support.exchange_node import ExchangeNode
     from support.peer_simulator import PeerSimulator
 
 ORIGIN = "alpha.example/hsf/v1/log/ours/1"
+PREFIX = f"/hsf/v1/mirror/{origin_hash(ORIGIN)}"
 SIZE = 700
-
-
-class Copy:
-    """A peer's copy of a log."""
-
-    def __init__(self, log: LogSimulator) -> None:
-        self.log = log
-        self.entries_lie = b""
-
-    async def fetch_tile(self, peer: Peer, origin: str, tile: TileId) -> bytes:
-        del peer, origin
-        return self.log.tile(tile.level, tile.index, tile.width)
-
-    async def fetch_entries(
-        self, peer: Peer, origin: str, bundle: EntryBundleId
-    ) -> bytes:
-        del peer, origin
-        return self.entries_lie or self.log.entry_bundle(bundle.index, bundle.width)
-
-    async def fetch_bodies(
-        self, peer: Peer, origin: str, bundle: BodyBundleId
-    ) -> bytes:
-        del peer, origin
-        return self.log.body_bundle(bundle.index, bundle.width)
 
 
 def all_entries(conn: Connection) -> list[bytes]:
@@ -71,14 +50,25 @@ def all_entries(conn: Connection) -> list[bytes]:
     return entries
 
 
-async def copy_of(alpha: ExchangeNode, common: int, further: int) -> Copy:
+async def copy_of(alpha: ExchangeNode, common: int, further: int) -> LogSimulator:
     """Make a copy that begins with some of our entries and goes on otherwise."""
     entries = await alpha.read(all_entries)
     theirs = LogSimulator(ORIGIN)
     for entry in entries[1:common]:
         theirs.append_raw(entry)
     theirs.publish(indicators(further, first=5_000))
-    return Copy(theirs)
+    return theirs
+
+
+def show(shield: PeerSimulator, copy: LogSimulator) -> None:
+    """Let a peer have the copy."""
+    for tile in needed_tiles(0, copy.size):
+        raw = copy.tile(tile.level, tile.index, tile.width)
+        shield.copies[f"{PREFIX}/{encode_tile_path(tile)}"] = raw
+    for index in range(-(-copy.size // TILE_WIDTH)):
+        width = min(TILE_WIDTH, copy.size - index * TILE_WIDTH)
+        path = f"{PREFIX}/{encode_tile_path(EntryBundleId(index, width))}"
+        shield.copies[path] = copy.entry_bundle(index, width)
 
 
 @pytest.fixture
@@ -89,29 +79,36 @@ async def ours(alpha: ExchangeNode, shield: PeerSimulator) -> ExchangeNode:
     return alpha
 
 
-async def parting(alpha: ExchangeNode, copy: Copy) -> int:
+async def parting(alpha: ExchangeNode, copy: LogSimulator) -> int:
     key = alpha.keyring.log(ORIGIN)
-    note = sign_checkpoint(copy.log.checkpoint(), [key])
+    note = sign_checkpoint(copy.checkpoint(), [key])
     return await common_size(
         alpha.database,
-        copy,
+        alpha.client,
         peer=await alpha.peer("shield.example"),
         log=await alpha.log(ORIGIN),
         signed=open_checkpoint(note, [key.key], origin=ORIGIN),
     )
 
 
-@pytest.mark.parametrize("further", [0, 1, 300])
-@pytest.mark.parametrize("common", [1, 255, 256, 257, 511, 512, 600, 699, 700])
 async def test_the_common_size_is_where_the_histories_part(
-    ours: ExchangeNode, common: int, further: int
+    ours: ExchangeNode, shield: PeerSimulator
 ) -> None:
-    assert await parting(ours, await copy_of(ours, common, further)) == common
+    for common in (1, 255, 256, 257, 511, 512, 600, 699, 700):
+        for further in (0, 1, 300):
+            shield.copies.clear()
+            copy = await copy_of(ours, common, further)
+            show(shield, copy)
+            assert await parting(ours, copy) == common
 
 
-async def test_a_copy_cannot_lie_about_where_it_parts(ours: ExchangeNode) -> None:
+async def test_a_copy_cannot_lie_about_where_it_parts(
+    ours: ExchangeNode, shield: PeerSimulator
+) -> None:
     copy = await copy_of(ours, 600, 50)
-    copy.entries_lie = LogSimulator(ORIGIN).entry_bundle(0, 1)
+    show(shield, copy)
+    path = f"{PREFIX}/{encode_tile_path(EntryBundleId(2, 138))}"
+    shield.copies[path] = LogSimulator(ORIGIN).entry_bundle(0, 1)
     with pytest.raises(PeerMisbehavedError):
         await parting(ours, copy)
 

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import select
+from sqlalchemy import literal_column, select
 
 from hashlight_node.store import tables
-from hashlight_protocol import BodyStatus
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _records = tables.records
 
+# Written out, because a partial index is used only for the very words of its condition.
+_IS_WITHHELD: Final = _records.c.status == literal_column("2")
 
-def withheld_leaves(connection: Connection, log_id: int) -> list[int]:
+
+def leaves_without_body(connection: Connection, log_id: int) -> list[int]:
     """List the records of a log whose bodies are withheld, by leaf index."""
     query = (
         select(_records.c.leaf_index)
         .where(
             _records.c.log_id == log_id,
-            _records.c.status == BodyStatus.WITHHELD.value,
+            _IS_WITHHELD,
         )
         .order_by(_records.c.leaf_index)
     )
