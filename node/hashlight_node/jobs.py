@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from hashlight_node.exchange.peering import Peering
     from hashlight_node.exchange.publish import Publisher
     from hashlight_node.exchange.push import Pusher
-    from hashlight_node.exchange.standing import Standing
+    from hashlight_node.exchange.self_check import SelfCheck
     from hashlight_node.model import Clock, Log
     from hashlight_node.observability import Metrics
     from hashlight_node.store.database import Connection, Database
@@ -110,7 +110,7 @@ class JobParts:
     notices: Notices
     publisher: Publisher
     pusher: Pusher
-    standing: Standing
+    self_check: SelfCheck
     follower: Follower
     peering: Peering
     key_refresher: KeyRefresher
@@ -161,7 +161,7 @@ async def run_jobs(
         group.create_task(jobs.refresh_keys())
         for period, work in (
             (sweep_seconds, jobs.sweep),
-            (sweep_seconds, jobs.ask_standing),
+            (sweep_seconds, jobs.check_self),
             (_PRUNE_SECONDS, jobs.prune),
         ):
             group.create_task(_repeat(period, work))
@@ -231,9 +231,9 @@ class _Jobs:
         await self._guard("sweep", self._parts.follower.sweep())
         await self._guard("sweep", self._parts.pusher.sweep())
 
-    async def ask_standing(self) -> None:
+    async def check_self(self) -> None:
         """Ask peers whether they have more of our logs, signed, than we have."""
-        await self._guard("standing", self._parts.standing.ask())
+        await self._guard("self-check", self._parts.self_check.ask())
 
     async def beat(self) -> None:
         """Announce every checkpoint of ours again, and read who our peers are."""

@@ -249,7 +249,7 @@ async def test_a_lost_store_needs_the_word_of_a_peer(
     assert (recovered.state, recovered.signed_size) == (LogState.UNCONFIRMED, None)
     assert recovered.answered == ()
     await alpha.start()
-    await shield.node.use_cases.standing.ask()
+    await shield.node.use_cases.self_check.ask()
     await publish(shield, 1, first=5)
     await until(partial(are_equal, shield, alpha))
 

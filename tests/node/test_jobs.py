@@ -71,7 +71,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             notices=alpha.notices,
             publisher=alpha.publisher,
             pusher=alpha.pusher,
-            standing=alpha.standing,
+            self_check=alpha.self_check,
             follower=alpha.follower,
             peering=alpha.peering,
             key_refresher=KeyRefresher(clock),

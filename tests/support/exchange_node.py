@@ -24,9 +24,9 @@ from hashlight_node.exchange.peering import Peering
 from hashlight_node.exchange.publish import Publisher
 from hashlight_node.exchange.push import Pusher
 from hashlight_node.exchange.recover import Recovery, RecoveryParts
+from hashlight_node.exchange.self_check import SelfCheck
 from hashlight_node.exchange.serve import Serving
 from hashlight_node.exchange.signing import LogSigning
-from hashlight_node.exchange.standing import Standing
 from hashlight_node.exchange.witness import Witness
 from hashlight_node.keys import create_keyring, load_keyring
 from hashlight_node.last_signed import LastSigned
@@ -80,7 +80,7 @@ class ExchangeNode:
     lookup: Lookup
     inspect: Inspect
     last_signed: LastSigned
-    standing: Standing
+    self_check: SelfCheck
     recovery: Recovery
 
     async def read(self, function: Callable[[Connection], Found]) -> Found:
@@ -147,7 +147,7 @@ async def open_exchange_node(
             )
             rest = (matcher, client, notices, last_signed)
             node = _build(name, clock, database, keyring, rest)
-            await node.standing.settle()
+            await node.self_check.settle()
             try:
                 yield node
             finally:
@@ -176,7 +176,7 @@ def _build(
     rest: tuple[Matcher, PeerClient, Notices, LastSigned],
 ) -> ExchangeNode:
     matcher, client, notices, last_signed = rest
-    standing = Standing(
+    self_check = SelfCheck(
         database=database,
         client=client,
         keyring=keyring,
@@ -215,7 +215,7 @@ def _build(
             database=database,
             client=client,
             keyring=keyring,
-            standing=standing,
+            self_check=self_check,
             clock=clock,
             notices=notices,
         ),
@@ -256,13 +256,13 @@ def _build(
         ),
         inspect=Inspect(database=database, clock=clock, node_name=name),
         last_signed=last_signed,
-        standing=standing,
+        self_check=self_check,
         recovery=Recovery(
             RecoveryParts(
                 database=database,
                 client=client,
                 last_signed=last_signed,
-                standing=standing,
+                self_check=self_check,
                 epochs=epochs,
                 matcher=Applied(matcher.apply),
                 clock=clock,

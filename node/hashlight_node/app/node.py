@@ -87,8 +87,8 @@ async def start_node(
         use_cases = build_use_cases(foundation)
         stack.push_async_callback(use_cases.pusher.close)
         # Before anybody is answered: a restored database must not be seen by peers.
-        await use_cases.standing.settle()
-        await use_cases.standing.ask_at_start()
+        await use_cases.self_check.settle()
+        await use_cases.self_check.ask_at_start()
         refresher = KeyRefresher(clock)
         federation_app = federation_application(foundation, use_cases, refresher)
         local_app = local_application(foundation, use_cases, behind)
@@ -128,7 +128,7 @@ async def _run_jobs(
         notices=foundation.notices,
         publisher=use_cases.publisher,
         pusher=use_cases.pusher,
-        standing=use_cases.standing,
+        self_check=use_cases.self_check,
         follower=use_cases.follower,
         peering=use_cases.peering,
         key_refresher=refresher,

@@ -20,9 +20,9 @@ from hashlight_node.exchange.policies import Policies
 from hashlight_node.exchange.publish import Publisher
 from hashlight_node.exchange.push import Pusher
 from hashlight_node.exchange.recover import Recovery, RecoveryParts
+from hashlight_node.exchange.self_check import SelfCheck
 from hashlight_node.exchange.serve import Serving
 from hashlight_node.exchange.signing import LogSigning
-from hashlight_node.exchange.standing import Standing
 from hashlight_node.exchange.witness import Witness
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class UseCases:
     clusters: Clusters
     explain: Explain
     inspect: Inspect
-    standing: Standing
+    self_check: SelfCheck
     recovery: Recovery
 
 
@@ -64,7 +64,7 @@ def build_use_cases(on: Foundation) -> UseCases:
         clock=on.clock,
         notices=on.notices,
     )
-    standing = Standing(
+    self_check = SelfCheck(
         database=on.database,
         client=on.client,
         keyring=on.keyring,
@@ -95,7 +95,7 @@ def build_use_cases(on: Foundation) -> UseCases:
             database=on.database,
             client=on.client,
             keyring=on.keyring,
-            standing=standing,
+            self_check=self_check,
             clock=on.clock,
             notices=on.notices,
         ),
@@ -148,13 +148,13 @@ def build_use_cases(on: Foundation) -> UseCases:
             clock=on.clock,
         ),
         inspect=Inspect(database=on.database, clock=on.clock, node_name=name),
-        standing=standing,
+        self_check=self_check,
         recovery=Recovery(
             RecoveryParts(
                 database=on.database,
                 client=on.client,
                 last_signed=on.last_signed,
-                standing=standing,
+                self_check=self_check,
                 epochs=epochs,
                 matcher=on.applied,
                 clock=on.clock,

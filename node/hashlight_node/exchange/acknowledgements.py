@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from hashlight_node.store.database import Connection, Database
     from hashlight_protocol import Descriptor, SignedCheckpoint, VerifierKey
 
-    from .standing import Standing
+    from .self_check import SelfCheck
 
 _WAIT_SECONDS: Final = 30
 _POLLS: Final = 20
@@ -106,7 +106,7 @@ class Collector:
         database: The store.
         client: Asks the peers.
         keyring: Knows the keys of our logs.
-        standing: Is told of every checkpoint of them.
+        self_check: Is told of every checkpoint of them.
         clock: Unix seconds.
     """
 
@@ -116,13 +116,13 @@ class Collector:
         database: Database,
         client: PeerClient,
         keyring: Keyring,
-        standing: Standing,
+        self_check: SelfCheck,
         clock: Clock,
     ) -> None:
         self._database = database
         self._client = client
         self._keyring = keyring
-        self._standing = standing
+        self._self_check = self_check
         self._clock = clock
         self._etags: dict[tuple[str, str], str] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -187,7 +187,7 @@ class Collector:
         log, root_hash, signed = await self._database.read(
             lambda conn: self._compare(conn, origin, peer, fetched.body)
         )
-        if log.role is Role.OWN and not await self._standing.judge(peer.name, signed):
+        if log.role is Role.OWN and not await self._self_check.judge(peer.name, signed):
             # We signed this and do not have it: our store is an old one.
             raise RolledBackError(log.list_name)
         acknowledgement = _verify(peer, log, root_hash, signed, now=self._clock())

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from hashlight_node.store.database import Connection, Database
 
     from .notices import Notices
-    from .standing import Standing
+    from .self_check import SelfCheck
 
 _RETRY_LIMIT_SECONDS: Final = 300
 _REPEAT_SECONDS: Final = 50
@@ -88,7 +88,7 @@ class Pusher:
         database: The store.
         client: Asks the peers.
         keyring: Knows the keys of our logs.
-        standing: Finds out whether a peer knows more of a log of ours than we do.
+        self_check: Finds out whether a peer knows more of a log of ours than we do.
         clock: Unix seconds.
         notices: Where a push that failed is queued again.
     """
@@ -99,18 +99,18 @@ class Pusher:
         database: Database,
         client: PeerClient,
         keyring: Keyring,
-        standing: Standing,
+        self_check: SelfCheck,
         clock: Clock,
         notices: Notices,
     ) -> None:
         self._database = database
         self._client = client
-        self._standing = standing
+        self._self_check = self_check
         self._collector = Collector(
             database=database,
             client=client,
             keyring=keyring,
-            standing=standing,
+            self_check=self_check,
             clock=clock,
         )
         self._clock = clock
@@ -297,7 +297,7 @@ class Pusher:
                 size=log.checkpoint_size,
                 new_size=tree_size,
             )
-            heard = await self._standing.ask_peer(peer, origin)
+            heard = await self._self_check.ask_peer(peer, origin)
             if heard.signed is not None and not heard.fits:
                 raise RolledBackError(log.list_name)
             cause = RollbackError(log.origin, tree_size, log.checkpoint_size)

@@ -48,7 +48,7 @@ from .errors import RolledBackError, UnknownListError
 from .own_bodies import OwnBodies
 from .parting import common_size
 from .scrubbing import scrub
-from .standing import who_knows
+from .self_check import who_knows
 from .transfer import fetch_bundles, fetch_tiles, verify_bundle
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
     from .applied import FollowsCommits
     from .epochs import Epochs
-    from .standing import Standing
+    from .self_check import SelfCheck
 
 _log = structlog.get_logger()
 
@@ -75,7 +75,7 @@ class RecoveryParts:
         database: The store.
         client: Asks the peers.
         last_signed: What was signed last.
-        standing: Decides whether a log may be signed.
+        self_check: Decides whether a log may be signed.
         epochs: Begins the next log of a list that cannot be healed.
         matcher: Learns what became live or dead, right after each commit.
         clock: Unix seconds.
@@ -85,7 +85,7 @@ class RecoveryParts:
     database: Database
     client: PeerClient
     last_signed: LastSigned
-    standing: Standing
+    self_check: SelfCheck
     epochs: Epochs
     matcher: FollowsCommits
     clock: Clock
@@ -175,7 +175,7 @@ class Recovery:
         own = await self._parts.database.read(lambda conn: _own(conn, list_name))
         if any(log.state is LogState.ROLLED_BACK for log in own):
             raise RolledBackError(list_name)
-        await self._parts.standing.vouch(list_name)
+        await self._parts.self_check.vouch(list_name)
 
     async def begin_next(self, list_name: str) -> list[Recovered]:
         """Bring back what can be, and go on in the next log if that is not all.
@@ -204,7 +204,7 @@ class Recovery:
     async def _last_good(self, log: Log) -> int:
         """Find the size up to which there is one history of a log."""
         parts = self._parts
-        if await parts.database.read(lambda conn: parts.standing.is_lost(conn, log)):
+        if await parts.database.read(lambda conn: parts.self_check.is_lost(conn, log)):
             raise RolledBackError(log.list_name)
         if parts.last_signed.contradiction(log.origin) is None:
             newest = parts.last_signed.newest(log.origin)
@@ -226,7 +226,7 @@ class Recovery:
 
     async def _recover(self, before: Log) -> Recovered:
         origin, tally = before.origin, _Tally()
-        heard = await self._parts.standing.ask(before.list_name)
+        heard = await self._parts.self_check.ask(before.list_name)
         tally.answered |= {it.peer_name for it in heard if it.signed is not None}
         log = await self._read(origin)
         mirrors: list[_Mirror] = []
@@ -291,13 +291,13 @@ class Recovery:
                 return None
             what = f"mirror checkpoint of {origin}"
             with blaming(peer.name, what, fetched.body):
-                signed = parts.standing.open(fetched.body, origin)
+                signed = parts.self_check.open(fetched.body, origin)
         except (PeerError, ProtocolError) as error:
             tally.problems.append(str(error))
             return None
         tally.answered.add(peer.name)
         # It may be the first proof that we signed more than we have.
-        await parts.standing.judge(peer.name, signed)
+        await parts.self_check.judge(peer.name, signed)
         return _Mirror(peer, signed)
 
     # -------------------------------------------------------------------- healing
@@ -306,7 +306,7 @@ class Recovery:
         newest = self._parts.last_signed.newest(origin)
         if newest is None or self._parts.last_signed.contradiction(origin) is not None:
             return
-        goal = self._parts.standing.open(newest.note, origin)
+        goal = self._parts.self_check.open(newest.note, origin)
         for mirror in mirrors:
             log = await self._read(origin)
             size = min(goal.head.tree_size, mirror.signed.head.tree_size)
@@ -396,7 +396,7 @@ class Recovery:
             mirror_checkpoint=None,
             verified_at=self._parts.clock(),
         )
-        self._parts.standing.mark(conn, served)
+        self._parts.self_check.mark(conn, served)
 
     # --------------------------------------------------------------------- bodies
 

@@ -515,7 +515,7 @@ async def test_a_stranger_s_signature_proves_nothing_about_our_log(
     alpha, shield = granting
     key = Ed25519Signer(ORIGIN, ED25519, bytes(32))
     shield.cosigned[ORIGIN] = signed_elsewhere(alpha, 50, key)
-    (heard,) = await alpha.standing.ask()
+    (heard,) = await alpha.self_check.ask()
     assert (heard.signed, heard.fits) == (None, False)
     await alpha.publisher.publish("ours", indicators(1))
     (evidence,) = await alpha.evidence()

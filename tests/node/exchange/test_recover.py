@@ -190,7 +190,7 @@ async def test_a_bit_that_flipped_in_the_store_is_noticed_at_the_start(
     raw[byte] = ord("A") if raw[byte] != ord("A") else ord("B")
     alpha.last_signed.learn(bytes(raw))
     with pytest.raises(LastSignedError, match="damaged"):
-        await alpha.standing.settle()
+        await alpha.self_check.settle()
 
 
 def without_content(shield: PeerSimulator) -> list[Body]:

@@ -106,7 +106,7 @@ class Heard:
     fits: bool
 
 
-class Standing:
+class SelfCheck:
     """Finds out whether our logs are older than what we signed of them.
 
     Args:
