@@ -179,12 +179,16 @@ class StoreSettings(_Section):
 
 
 class KeySettings(_Section):
-    """Where the secret keys are kept; back them up apart from the store."""
+    """Where the secret keys are kept; back them up apart from the store.
+
+    And what they signed last, which is never backed up: see `last_signed.py`.
+    """
 
     directory: Path = Field(default=Path("keys"), strict=False)
     passphrase_file: str = ""
     agent_socket: str = ""
     overlap_days: int = Field(default=30, ge=30, le=3650)
+    last_signed: Path = Field(default=Path("last-signed"), strict=False)
 
 
 class ExchangeSettings(_Section):
@@ -361,6 +365,7 @@ def _resolve(settings: Settings, directory: Path) -> Settings:
         )
     }
     paths["directory"] = directory / keys.directory
+    paths["last_signed"] = directory / keys.last_signed
     keys = keys.model_copy(update=paths)
     store = StoreSettings(url=_absolute_url(settings.store.url, directory))
     update: dict[str, object] = {"keys": keys, "store": store}

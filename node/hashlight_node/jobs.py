@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from hashlight_node.exchange.peering import Peering
     from hashlight_node.exchange.publish import Publisher
     from hashlight_node.exchange.push import Pusher
+    from hashlight_node.exchange.self_check import SelfCheck
     from hashlight_node.exchange.uploading import Uploader
     from hashlight_node.model import Clock, Log
     from hashlight_node.observability import Metrics
@@ -113,6 +114,7 @@ class JobParts:
     publisher: Publisher
     pusher: Pusher
     uploader: Uploader
+    self_check: SelfCheck
     follower: Follower
     peering: Peering
     gossip: Gossip
@@ -166,6 +168,7 @@ async def run_jobs(
         for period, work in (
             (sweep_seconds, jobs.sweep),
             (sweep_seconds, jobs.gossip),
+            (sweep_seconds, jobs.check_self),
             (_PRUNE_SECONDS, jobs.prune),
         ):
             group.create_task(_repeat(period, work))
@@ -244,6 +247,10 @@ class _Jobs:
         while True:
             origin = await self._parts.notices.forks.take()
             await self._guard("evidence", self._parts.gossip.spread(origin))
+
+    async def check_self(self) -> None:
+        """Ask peers whether they have more of our logs, signed, than we have."""
+        await self._guard("self-check", self._parts.self_check.ask())
 
     async def beat(self) -> None:
         """Announce every checkpoint of ours again, and read who our peers are."""

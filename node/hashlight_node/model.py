@@ -93,6 +93,9 @@ class LogState(StrEnum):
     ABANDONED = "abandoned"
     QUARANTINED = "quarantined"
     STALE = "stale"
+    # Of our own only: the database is older than what we signed, or may be.
+    ROLLED_BACK = "rolled-back"
+    UNCONFIRMED = "unconfirmed"
 
 
 class RecordState(StrEnum):
@@ -162,7 +165,7 @@ class Log:
         checkpoint: Newest signed note whose whole tree is stored, None at first.
         checkpoint_size: Its tree size; at most `tree_size`.
         mirror_checkpoint: `checkpoint` with our mirror cosignature (followed logs).
-        error: Why a quarantined log is quarantined.
+        error: What an operator should know, for example why it is quarantined.
         counts_from: Since when lookups use its records; None if it goes on an older
             log and is not whole yet.
         counts_until: When it ended and another log took its place; None if it has not.
@@ -193,6 +196,11 @@ class Log:
     counts_until: int | None = None
     doubted_at: int | None = None
     stale_at: int | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it may be older than what we signed: no peer is shown it."""
+        return self.state in {LogState.ROLLED_BACK, LogState.UNCONFIRMED}
 
 
 @dataclass(frozen=True, slots=True)

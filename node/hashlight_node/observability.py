@@ -379,6 +379,11 @@ class Metrics:
             "0 if there is none",
             *("peer", "list"),
         )
+        self._held = self._gauge(
+            "hashlight_logs_held",
+            "Own logs that are not signed because they are, or may be, rolled back",
+            "state",
+        )
         self._quarantined = self._gauge(
             "hashlight_quarantined", "Logs and peers in quarantine", "kind"
         )
@@ -485,6 +490,10 @@ class Metrics:
             gauge.clear()
             for labels, seconds in values.items():
                 gauge.labels(*labels).set(seconds)
+
+    def show_held(self, state: str, count: int) -> None:
+        """Set how many own logs are not signed, by `rolled-back` and `unconfirmed`."""
+        self._held.labels(state).set(count)
 
     def show_quarantined(self, kind: str, count: int) -> None:
         """Set how many logs or peers are in quarantine."""

@@ -18,6 +18,7 @@ from hashlight_node.api.local.bearer import generate_secret, hash_secret
 from hashlight_node.app import RunningNode, start_node, system_clock
 from hashlight_node.config import SettingsError, split_address
 from hashlight_node.keys import KeyFileError
+from hashlight_node.last_signed import LastSignedInUseError
 from hashlight_node.model import Handling, Scope
 from hashlight_node.store import logs
 from hashlight_node.store.errors import DatabaseInUseError, SchemaError
@@ -209,10 +210,18 @@ async def test_a_node_without_its_database_does_not_start(tmp_path: Path) -> Non
     assert not (tmp_path / "shield.example" / "hashlight.db").exists()
 
 
+async def test_two_nodes_on_one_database(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, "shield.example")
+    apart = settings.keys.model_copy(update={"last_signed": tmp_path / "apart"})
+    async with start_node(settings):
+        second = settings.model_copy(update={"keys": apart})
+        await refuse(second, DatabaseInUseError)
+
+
 async def test_two_nodes_on_one_identity(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, "shield.example")
     async with start_node(settings) as node:
-        await refuse(settings, DatabaseInUseError)
+        await refuse(settings, LastSignedInUseError)
         await node.use_cases.publisher.create_list("ncii", {})
 
 

@@ -72,6 +72,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             publisher=alpha.publisher,
             pusher=alpha.pusher,
             uploader=alpha.uploader,
+            self_check=alpha.self_check,
             follower=alpha.follower,
             peering=alpha.peering,
             gossip=alpha.gossip,

@@ -31,11 +31,15 @@ from hashlight_node.exchange.push import Pusher
 from hashlight_node.exchange.quorum import NO_QUORUM, Quorum
 from hashlight_node.exchange.receiving import Receiver
 from hashlight_node.exchange.receiving_notes import NoteReceiver
+from hashlight_node.exchange.recover import Recovery, RecoveryParts
+from hashlight_node.exchange.self_check import SelfCheck
 from hashlight_node.exchange.serve import Serving
 from hashlight_node.exchange.shared_logs import SharedLogs
+from hashlight_node.exchange.signing import LogSigning
 from hashlight_node.exchange.uploading import Uploader, UploadTo
 from hashlight_node.exchange.witness import Witness
 from hashlight_node.keys import create_keyring, load_keyring
+from hashlight_node.last_signed import LastSigned
 from hashlight_node.matching.judging import Criteria
 from hashlight_node.matching.matcher import Matcher
 from hashlight_node.matching.policy import Policy
@@ -92,6 +96,9 @@ class ExchangeNode:
     feedback: Feedback
     gossip: Gossip
     quorum: Quorum
+    last_signed: LastSigned
+    self_check: SelfCheck
+    recovery: Recovery
 
     async def read(self, function: Callable[[Connection], Found]) -> Found:
         return await self.database.read(function)
@@ -141,6 +148,7 @@ async def open_exchange_node(
 ) -> AsyncIterator[ExchangeNode]:
     """Open a node in a directory; the same directory again is the same node."""
     keyring, database = _open_store(directory, name)
+    last_signed = LastSigned.open(directory / "last-signed")
     matcher = Matcher(pdq_threshold=31)
     await database.read(lambda conn: matcher.load(signals.live_signals(conn)))
     notices = Notices()
@@ -154,8 +162,9 @@ async def open_exchange_node(
                 clock=clock,
                 timeout_seconds=2,
             )
-            rest = (matcher, client, notices, Quorum(policy))
-            node = _build(name, clock, database, keyring, rest)
+            rest = (matcher, client, notices, last_signed)
+            node = _build(name, clock, database, keyring, rest, Quorum(policy))
+            await node.self_check.settle()
             try:
                 yield node
             finally:
@@ -163,6 +172,7 @@ async def open_exchange_node(
     finally:
         notices.close()
         await database.close()
+        last_signed.close()
 
 
 def _open_store(directory: Path, name: str) -> tuple[Keyring, Database]:
@@ -180,14 +190,31 @@ def _build(
     clock: ManualClock,
     database: Database,
     keyring: Keyring,
-    rest: tuple[Matcher, PeerClient, Notices, Quorum],
+    rest: tuple[Matcher, PeerClient, Notices, LastSigned],
+    quorum: Quorum,
 ) -> ExchangeNode:
-    matcher, client, notices, quorum = rest
+    matcher, client, notices, last_signed = rest
     finder = ForkFinder(database=database, client=client, clock=clock, notices=notices)
+    self_check = SelfCheck(
+        database=database,
+        client=client,
+        keyring=keyring,
+        last_signed=last_signed,
+        clock=clock,
+    )
+    signing = LogSigning(keyring, last_signed)
+    epochs = Epochs(
+        database=database,
+        signing=signing,
+        matcher=Applied(matcher.apply),
+        clock=clock,
+        node_name=name,
+        on_advanced=notices.advanced,
+    )
     list_notes = ListNotes(database=database, client=client, clock=clock)
     publisher = Publisher(
         database=database,
-        keyring=keyring,
+        signing=signing,
         matcher=Applied(matcher.apply),
         clock=clock,
         node_name=name,
@@ -197,6 +224,7 @@ def _build(
         database=database,
         client=client,
         keyring=keyring,
+        self_check=self_check,
         clock=clock,
         notices=notices,
     )
@@ -221,14 +249,7 @@ def _build(
         notices=notices,
         list_notes=list_notes,
         publisher=publisher,
-        epochs=Epochs(
-            database=database,
-            keyring=keyring,
-            matcher=Applied(matcher.apply),
-            clock=clock,
-            node_name=name,
-            on_advanced=notices.advanced,
-        ),
+        epochs=epochs,
         pusher=pusher,
         uploader=Uploader(
             database=database,
@@ -295,4 +316,18 @@ def _build(
             )
         ),
         quorum=quorum,
+        last_signed=last_signed,
+        self_check=self_check,
+        recovery=Recovery(
+            RecoveryParts(
+                database=database,
+                client=client,
+                last_signed=last_signed,
+                self_check=self_check,
+                epochs=epochs,
+                matcher=Applied(matcher.apply),
+                clock=clock,
+                on_advanced=notices.advanced,
+            )
+        ),
     )

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 _LOG = re.compile(r"/hsf/v1/log/([a-z0-9-]+)/([0-9]+)/(.+)")
 _LIST = re.compile(r"/hsf/v1/lists/([a-z0-9-]+)")
 _MIRROR = re.compile(r"/hsf/v1/mirror/([0-9a-f]{64})/checkpoint")
+_WITNESS = re.compile(r"/hsf/v1/witness/([0-9a-f]{64})/checkpoint")
 _ADD = "/hsf/v1/witness/add-checkpoint"
 _COMPARE = "/hsf/v1/witness/compare"
 _EVIDENCE = "/hsf/v1/evidence"
@@ -111,6 +112,10 @@ class PeerSimulator:
             defaultdict(list)
         )
         self.mirrored: dict[str, bytes] = {}
+        # By origin, what it shows as the largest checkpoint that it has cosigned.
+        self.cosigned: dict[str, bytes] = {}
+        # By path, what it has of logs of others; of the kind `copy`.
+        self.copies: dict[str, bytes] = {}
         self.pushed: list[bytes] = []
         self.asked: list[tuple[str, str]] = []
         self.features: tuple[str, ...] = ()
@@ -284,7 +289,17 @@ class PeerSimulator:
             note = self.mirrored.get(mirrored[1])
             answer = replace(NOT_FOUND, kind="mirror")
             return answer if note is None else Answer("mirror", note)
-        return self._content(path)
+        return self._held(path) or self._content(path)
+
+    def _held(self, path: str) -> Answer | None:
+        """Give what it has of logs of others."""
+        if path in self.copies:
+            return Answer("copy", self.copies[path])
+        witnessed = _WITNESS.fullmatch(path)
+        for origin, note in self.cosigned.items():
+            if witnessed and witnessed[1] == origin_hash(origin):
+                return Answer("witness", note)
+        return None
 
     def _content(self, path: str) -> Answer:
         listed = _LIST.fullmatch(path)

@@ -24,6 +24,7 @@ from hashlight_node.keys import (
     KeyExistsError,
     SignerUnavailableError,
 )
+from hashlight_node.last_signed import LastSignedError
 from hashlight_node.matching.image import ImageRefusal, ImageRefusedError
 from hashlight_node.peers import errors as peers
 from hashlight_node.store.errors import ScrubError
@@ -133,6 +134,9 @@ _EXCHANGE: Final[Mapping[type[Exception], Problem]] = {
         (exchange.UnknownFollowError, 404, "The list is not followed"),
         (exchange.ListExistsError, 409, "The list exists"),
         (exchange.ListInactiveError, 409, "The list takes no more entries"),
+        (exchange.RolledBackError, 409, "The list is older than what was signed"),
+        (exchange.UnconfirmedError, 503, "It is not known what was signed last"),
+        (exchange.LogHeldError, 503, "The log cannot be served now"),
         (exchange.ForeignRecordError, 403, "The record is another node's"),
         (exchange.PeerPinnedError, 409, "The peer is pinned with another key"),
         (exchange.OwnNodeError, 422, "The peer is this node"),
@@ -162,6 +166,7 @@ _STORE: Final[Mapping[type[Exception], Problem]] = {
     ),
     # The erase itself is done; repeating the request removes what is left of it.
     ScrubError: Problem(503, "unavailable", "Erased bytes are not all removed yet"),
+    LastSignedError: Problem(503, "unavailable", "What is signed cannot be noted"),
 }
 
 IMAGE_PROBLEMS: Final[Mapping[ImageRefusal, Problem]] = {
@@ -299,7 +304,10 @@ def _headers(error: Exception) -> dict[str, str]:
             | ScrubError()
             | SignerUnavailableError()
             | requests.DescriptorUnsignedError()
+            | LastSignedError()
             | requests.NodeUnavailableError()
+            | exchange.UnconfirmedError()
+            | exchange.LogHeldError()
         ):
             return {"Retry-After": str(RETRY_SECONDS)}
         case _:

@@ -12,6 +12,7 @@ from hashlight_node.exchange.match_log import MatchBuffer, MatchLog
 from hashlight_node.exchange.notices import Notices
 from hashlight_node.exchange.quorum import Quorum
 from hashlight_node.keys import OwnDescriptor, load_keyring
+from hashlight_node.last_signed import LastSigned
 from hashlight_node.matching.index import kernel_name
 from hashlight_node.observability import Metrics
 from hashlight_node.peers.client import PeerClient
@@ -46,6 +47,7 @@ class Foundation:
     clock: Clock
     keyring: Keyring
     descriptor: OwnDescriptor
+    last_signed: LastSigned
     database: Database
     matcher: Matcher
     criteria: Criteria
@@ -67,12 +69,16 @@ async def lay_foundation(
     Raises:
         SettingsError: The policy that they name cannot be used.
         KeyFileError: The keys cannot be used as they are.
+        LastSignedError: What they signed last cannot be read, or another process signs.
         StoreError: The database cannot.
     """
     quorum = Quorum(read_policy(settings.exchange.quorum))
     keyring = load_keyring(
         settings.keys.directory, settings.node.name, access=key_access(settings)
     )
+    last_signed = LastSigned.open(settings.keys.last_signed)
+    # Closed after the database, whose last commits it still follows.
+    stack.callback(last_signed.close)
     database = Database.open(settings.store.url)
     memory = await choose_memory(settings, database, behind)
     matcher = memory.matcher
@@ -101,6 +107,7 @@ async def lay_foundation(
         clock=clock,
         keyring=keyring,
         descriptor=OwnDescriptor(keyring),
+        last_signed=last_signed,
         database=database,
         matcher=matcher,
         criteria=criteria,

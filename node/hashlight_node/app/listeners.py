@@ -102,6 +102,7 @@ def local_application(
         rotation=use_cases.rotation,
         previews=use_cases.previews,
         relaying=use_cases.relaying,
+        recovery=use_cases.recovery,
         metrics=on.metrics,
         clock=on.clock,
         limits=LocalLimits(

@@ -84,6 +84,7 @@ async def start_node(
     Raises:
         SettingsError: The policy that they name cannot be used.
         KeyFileError: The keys cannot be used as they are.
+        LastSignedError: What they signed last cannot be read, or another process signs.
         StoreError: The database cannot.
         OSError: An address cannot be bound.
         ExceptionGroup: A job met a mistake of ours; raised when the block ends.
@@ -94,6 +95,9 @@ async def start_node(
         # Before anybody can look anything up: time has passed while we were stopped.
         await build_freshness_keeper(foundation).check()
         stack.push_async_callback(use_cases.pusher.close)
+        # Before anybody is answered: a restored database must not be seen by peers.
+        await use_cases.self_check.settle()
+        await use_cases.self_check.ask_at_start()
         refresher = KeyRefresher(clock)
         federation_app = federation_application(foundation, use_cases, refresher)
         local_app = local_application(foundation, use_cases, behind)
@@ -136,6 +140,7 @@ async def _run_jobs(
         publisher=use_cases.publisher,
         pusher=use_cases.pusher,
         uploader=use_cases.uploader,
+        self_check=use_cases.self_check,
         follower=use_cases.follower,
         peering=use_cases.peering,
         gossip=use_cases.gossip,

@@ -28,10 +28,13 @@ from hashlight_node.exchange.publish import Publisher
 from hashlight_node.exchange.push import Pusher
 from hashlight_node.exchange.receiving import Receiver
 from hashlight_node.exchange.receiving_notes import NoteReceiver
+from hashlight_node.exchange.recover import Recovery, RecoveryParts
 from hashlight_node.exchange.relaying import Relaying
 from hashlight_node.exchange.rotation import KeyRotation, RotationParts
+from hashlight_node.exchange.self_check import SelfCheck
 from hashlight_node.exchange.serve import Serving
 from hashlight_node.exchange.shared_logs import SharedLogs
+from hashlight_node.exchange.signing import LogSigning
 from hashlight_node.exchange.uploading import Uploader, UploadTo
 from hashlight_node.exchange.witness import Witness
 
@@ -70,6 +73,8 @@ class UseCases:
     gossip: Gossip
     rotation: KeyRotation
     previews: Previews
+    self_check: SelfCheck
+    recovery: Recovery
 
 
 def build_use_cases(on: Foundation) -> UseCases:
@@ -90,10 +95,26 @@ def build_use_cases(on: Foundation) -> UseCases:
     finder = ForkFinder(
         database=on.database, client=on.client, clock=on.clock, notices=on.notices
     )
+    self_check = SelfCheck(
+        database=on.database,
+        client=on.client,
+        keyring=on.keyring,
+        last_signed=on.last_signed,
+        clock=on.clock,
+    )
+    signing = LogSigning(on.keyring, on.last_signed)
+    epochs = Epochs(
+        database=on.database,
+        signing=signing,
+        matcher=on.applied,
+        clock=on.clock,
+        node_name=name,
+        on_advanced=on.notices.advanced,
+    )
     view = LiveView(on.database, clock=on.clock)
     publisher = Publisher(
         database=on.database,
-        keyring=on.keyring,
+        signing=signing,
         matcher=on.applied,
         clock=on.clock,
         node_name=name,
@@ -103,6 +124,7 @@ def build_use_cases(on: Foundation) -> UseCases:
         database=on.database,
         client=on.client,
         keyring=on.keyring,
+        self_check=self_check,
         clock=on.clock,
         notices=on.notices,
     )
@@ -114,14 +136,7 @@ def build_use_cases(on: Foundation) -> UseCases:
         cases=Cases(
             database=on.database, publisher=publisher, clock=on.clock, node_name=name
         ),
-        epochs=Epochs(
-            database=on.database,
-            keyring=on.keyring,
-            matcher=on.applied,
-            clock=on.clock,
-            node_name=name,
-            on_advanced=on.notices.advanced,
-        ),
+        epochs=epochs,
         pusher=pusher,
         uploader=Uploader(
             database=on.database,
@@ -208,6 +223,7 @@ def build_use_cases(on: Foundation) -> UseCases:
             RotationParts(
                 database=on.database,
                 keyring=on.keyring,
+                signing=signing,
                 client=on.client,
                 descriptor=on.descriptor,
                 publisher=publisher,
@@ -231,6 +247,19 @@ def build_use_cases(on: Foundation) -> UseCases:
                 quorum=on.quorum,
                 notices=on.notices,
                 clock=on.clock,
+            )
+        ),
+        self_check=self_check,
+        recovery=Recovery(
+            RecoveryParts(
+                database=on.database,
+                client=on.client,
+                last_signed=on.last_signed,
+                self_check=self_check,
+                epochs=epochs,
+                matcher=on.applied,
+                clock=on.clock,
+                on_advanced=on.notices.advanced,
             )
         ),
     )

@@ -23,6 +23,7 @@ from hashlight_node.cli import (
     offline,
     peering,
     policies,
+    recovering,
     relays,
     scanning,
     tokens,
@@ -73,6 +74,7 @@ for commands in (
     relays,
     tokens,
     keys,
+    recovering,
     offline,
 ):
     commands.register(app)

@@ -128,12 +128,13 @@ def serve(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) ->
     """Run the node until it is told to stop (SIGTERM or Ctrl-C)."""
     with reported(as_json=as_json):
         from hashlight_node.keys import KeyFileError
+        from hashlight_node.last_signed import LastSignedError
         from hashlight_node.serving import serve as run
         from hashlight_node.store.errors import StoreError
 
         try:
             run(read_settings(config))
-        except (KeyFileError, StoreError, OSError) as error:
+        except (KeyFileError, LastSignedError, StoreError, OSError) as error:
             raise CommandError(str(error)) from error
 
 

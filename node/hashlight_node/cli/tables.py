@@ -116,6 +116,26 @@ def print_sync(out: Console, answer: Json) -> None:
         )
 
 
+def print_recovered(out: Console, answer: Json) -> None:
+    """Print `POST /v1/recover`: how each list stands, and what stood in the way."""
+    table = _table("list", "state", "from", "to", "signed", "no content", "peers")
+    for row in _rows(answer, "lists"):
+        signed = row["signed_size"]
+        table.add_row(
+            str(row["name"]),
+            str(row["state"]),
+            f"{row['old_size']:,}",
+            f"{row['new_size']:,}",
+            "unknown" if signed is None else f"{signed:,}",
+            f"{row['missing_bodies']:,}",
+            ", ".join(cast("list[str]", row["answered"])) or "none",
+        )
+    out.print(table)
+    for row in _rows(answer, "lists"):
+        for problem in cast("list[str]", row["problems"]):
+            out.print(f"{row['name']}: {problem}", style="red", markup=False)
+
+
 def print_evidence(out: Console, rows: Sequence[Json]) -> None:
     """Print what peers were caught at."""
     table = _table("id", "found", "peer", "list", "code", "what")

@@ -25,7 +25,6 @@ from hashlight_protocol import (
     ForkEvidence,
     MalformedError,
     ProtocolError,
-    RollbackError,
     SplitViewError,
     UnknownKeyError,
     frontier_from_tiles,
@@ -38,7 +37,7 @@ from hashlight_protocol import (
 
 from .cosigning import bare_note, note_cosigned_by
 from .descriptors import PeerDescriptors
-from .errors import UnknownListError
+from .errors import RolledBackError, UnknownListError
 from .evidence import keep_evidence
 from .forks import keep_own_fork
 from .linking import find_fork_here
@@ -49,6 +48,8 @@ if TYPE_CHECKING:
     from hashlight_node.peers.client import PeerClient
     from hashlight_node.store.database import Connection, Database
     from hashlight_protocol import Descriptor, SignedCheckpoint, VerifierKey
+
+    from .self_check import SelfCheck
 
 _WAIT_SECONDS: Final = 30
 _POLLS: Final = 20
@@ -120,11 +121,18 @@ class Collector:
         database: The store.
         client: Asks the peers.
         keyring: Knows the keys of our logs.
+        self_check: Is told of every checkpoint of them.
         clock: Unix seconds.
     """
 
     def __init__(
-        self, *, database: Database, client: PeerClient, keyring: Keyring, clock: Clock
+        self,
+        *,
+        database: Database,
+        client: PeerClient,
+        keyring: Keyring,
+        self_check: SelfCheck,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._client = client
@@ -132,6 +140,7 @@ class Collector:
         self._descriptors = PeerDescriptors(
             database=database, client=client, clock=clock
         )
+        self._self_check = self_check
         self._clock = clock
         self._etags: dict[tuple[str, str], str] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -181,6 +190,7 @@ class Collector:
             PeerUnavailableError: The peer does not answer.
             PeerRefusedError: It does not copy the log.
             PeerMisbehavedError: What it says is not about our log, or not signed.
+            RolledBackError: It has a checkpoint of ours that we do not have.
         """
         key = (origin, peer.name)
         fetched = await self._client.fetch_mirror_checkpoint(
@@ -197,6 +207,9 @@ class Collector:
         )
         if signed.head.root_hash != root_hash:
             await self._keep_fork(log, signed)
+        if log.role is Role.OWN and not await self._self_check.judge(peer.name, signed):
+            # We signed this and do not have it: our store is an old one.
+            raise RolledBackError(log.list_name)
         try:
             acknowledgement = _verify(peer, log, root_hash, signed, now=self._clock())
         except PeerMisbehavedError as error:
@@ -235,9 +248,7 @@ class Collector:
             if log.role is Role.FOLLOWED and size > log.checkpoint_size:
                 # It has the log from somebody else, too, and is ahead of us.
                 raise PeerUnavailableError(peer.name, "it has more than we have")
-            if size > log.checkpoint_size:
-                # We signed this and do not have it: our store is an old one.
-                raise RollbackError(origin, size, log.checkpoint_size)
+            size = min(size, log.checkpoint_size)
         tiles = logs.tile_fetcher(conn, log.log_id)
         return log, frontier_from_tiles(tiles, size).root, signed
 
@@ -250,6 +261,8 @@ class Collector:
             _log.info("peer does not copy this log", peer=peer.name, code=error.code)
         except PeerMisbehavedError as error:
             await self._blame(origin, peer, error)
+        except RolledBackError as error:
+            _log.info("job had nothing to do", peer=peer.name, code=error.code)
         except ProtocolError as error:
             # Not about what it sent: about what its base makes of our request.
             _log.error("peer cannot be asked", peer=peer.name, code=error.code)
@@ -296,6 +309,8 @@ def is_recipient(conn: Connection, log: Log, peer: Peer) -> bool:
 
     Of one of ours if it has a grant, of a copy if we relay that to it.
     """
+    if log.is_held:
+        return False  # Peers know better than we do what it is.
     latest = peer_store.find_peer(conn, peer.name)
     if latest is None or latest.state is not PeerState.ACTIVE or not latest.is_dialable:
         return False

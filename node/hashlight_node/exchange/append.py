@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hashlight_node.keys import signers_of
 from hashlight_node.model import LogState
 from hashlight_node.store import logs, records
 from hashlight_protocol import (
@@ -19,7 +18,6 @@ from hashlight_protocol import (
     encode_entry,
     frontier_from_tiles,
     leaf_hashes,
-    sign_checkpoint,
 )
 
 from .errors import ListInactiveError
@@ -29,7 +27,9 @@ if TYPE_CHECKING:
 
     from hashlight_node.model import Log, SignalChange
     from hashlight_node.store.database import Connection
-    from hashlight_protocol import Body, Entry, Frontier, Signer
+    from hashlight_protocol import Body, Entry, Frontier
+
+    from .signing import LogSigning
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def append(
     entries: Sequence[Entry],
     bodies: Sequence[Body],
     *,
-    signer: Signer,
+    signing: LogSigning,
     now: int,
 ) -> Appended:
     """Append entries, sign the new checkpoint and apply what the entries say.
@@ -77,13 +77,16 @@ def append(
         log: One of our own, as this transaction read it.
         entries: In order, at least one.
         bodies: One for each entry.
-        signer: Key of the log, or all of them while one replaces another.
+        signing: Signs with every key that counts, if nothing else was signed last.
         now: Unix seconds.
 
     Raises:
+        RolledBackError: The log is older than what was signed last.
+        UnconfirmedError: It is not known what was signed last.
         ListInactiveError: The log takes no more entries.
         BadProofError: The store is damaged.
     """
+    signing.require(log)
     if log.state is not LogState.ACTIVE:
         raise ListInactiveError(log.list_name)
     raw = [encode_entry(entry) for entry in entries]
@@ -91,7 +94,7 @@ def append(
     frontier = stored_frontier(conn, log).extend(hashes)
     checkpoint = Checkpoint(log.origin, frontier.size, frontier.root)
     grown = logs.append_verified(conn, log, raw, hashes, root_hash=frontier.root)
-    note = sign_checkpoint(checkpoint, signers_of(signer))
+    note = signing.sign(conn, log, checkpoint)
     signed = logs.set_checkpoint(
         conn, grown, note, frontier.size, mirror_checkpoint=None, verified_at=now
     )

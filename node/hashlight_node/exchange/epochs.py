@@ -43,12 +43,12 @@ from .errors import NotServedError, UnknownListError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hashlight_node.keys import Keyring
     from hashlight_node.model import Clock, Log, SignalChange
     from hashlight_node.store.database import Connection, Database
     from hashlight_protocol import Entry, Signer
 
     from .applied import FollowsCommits
+    from .signing import LogSigning
 
 GAP: Final = UnknownEntry(0x04, b"\x04")
 """Takes the place of an entry that is not re-issued. Source: SPEC.md#entries."""
@@ -111,7 +111,8 @@ class Epochs:
 
     Args:
         database: The store.
-        keyring: Makes the new log's key; signs the list note.
+        signing: Signs the new log; its keyring makes the log's key, and signs the list
+            note.
         matcher: Learns what became live or dead, right after the commit.
         clock: Unix seconds.
         node_name: This node.
@@ -122,14 +123,15 @@ class Epochs:
         self,
         *,
         database: Database,
-        keyring: Keyring,
+        signing: LogSigning,
         matcher: FollowsCommits,
         clock: Clock,
         node_name: str,
         on_advanced: Callable[[str], None],
     ) -> None:
         self._database = database
-        self._keyring = keyring
+        self._keyring = signing.keyring
+        self._signing = signing
         self._matcher = matcher
         self._clock = clock
         self._node_name = node_name
@@ -148,6 +150,9 @@ class Epochs:
 
         Raises:
             UnknownListError: This node has no such list.
+            RolledBackError: The log is older than what was signed, so it did not end
+                in order.
+            UnconfirmedError: It is not known whether it is.
             NotServedError: The log never had that many entries, or none.
             BadProofError: The store is damaged.
         """
@@ -165,6 +170,9 @@ class Epochs:
         old = logs.find_own_log(conn, self._node_name, list_name)
         if old is None:
             raise UnknownListError(list_name)
+        if isinstance(ending, Frozen) or old.state is LogState.UNCONFIRMED:
+            # Peers may know more of it than we do: it did not end here.
+            self._signing.require(old)
         final = _final_of(conn, old, ending)
         if isinstance(ending, Abandoned) and ending.later == "drop":
             # What replaced a record beyond the end is gone, so it did not replace it.
@@ -183,7 +191,7 @@ class Epochs:
         # Last of what can fail before a signature: a key once made stays.
         signer = self._keyring.create_log(origin)
         end_index = old.tree_size if _keeps_all(ending) else final.tree_size
-        reissue = _Reissue(conn, old, new, signer=signer, now=self._clock())
+        reissue = _Reissue(conn, old, new, signing=self._signing, now=self._clock())
         meta = Meta(origin, Checkpoint(old.origin, final.tree_size, final.root_hash))
         reissue.run(meta, end_index)
         state = _state_after(ending)
@@ -235,11 +243,17 @@ class _Reissue:
     """
 
     def __init__(
-        self, conn: Connection, old: Log, new: Log, *, signer: Signer, now: int
+        self,
+        conn: Connection,
+        old: Log,
+        new: Log,
+        *,
+        signing: LogSigning,
+        now: int,
     ) -> None:
         self._conn = conn
         self._old = old
-        self._signer = signer
+        self._signing = signing
         self._now = now
         self.new = new
         self.changes: list[SignalChange] = []
@@ -292,7 +306,7 @@ class _Reissue:
 
     def _sign(self, entries: list[Entry], bodies: list[Body]) -> None:
         done = append(
-            self._conn, self.new, entries, bodies, signer=self._signer, now=self._now
+            self._conn, self.new, entries, bodies, signing=self._signing, now=self._now
         )
         self.new = done.log
         self.changes += done.changes

@@ -12,6 +12,9 @@ ExchangeError
 ├── UnknownFollowError        that list of that peer is not followed
 ├── ListExistsError           this node has a list of that name
 ├── ListInactiveError         the list takes no more entries
+├── RolledBackError           the list is older than what was signed: nothing is signed
+├── UnconfirmedError          nobody has said yet that the list is not older
+├── LogHeldError              peers do not get a log that may be older
 ├── ForeignRecordError        only the origin of a record can withdraw it
 ├── PeerPinnedError           a peer of that name is pinned with another key
 ├── OwnNodeError              the peer to be added is this node
@@ -194,6 +197,57 @@ class ListInactiveError(ExchangeError):
     def __init__(self, list_name: str) -> None:
         super().__init__(f"list {list_name!r} takes no more entries")
         self.list_name = list_name
+
+
+class RolledBackError(ExchangeError):
+    """The database is older than what this node has signed of a list.
+
+    To sign on would show peers two histories. `recover` heals it.
+
+    Attributes:
+        list_name: The list.
+    """
+
+    code = "rolled-back"
+
+    def __init__(self, list_name: str) -> None:
+        super().__init__(
+            f"list {list_name!r} is older here than what this node has signed, as after"
+            f" a restore from backup; heal it with `hashlight recover {list_name}`"
+        )
+        self.list_name = list_name
+
+
+class UnconfirmedError(ExchangeError):
+    """It is not known what this node signed last of a list.
+
+    Once a peer that has seen the list confirms that we stand where we did, the node
+    signs again by itself.
+
+    Attributes:
+        list_name: The list.
+    """
+
+    code = "unconfirmed"
+
+    def __init__(self, list_name: str) -> None:
+        super().__init__(
+            f"it is not known what was signed last of list {list_name!r}, and no peer "
+            f"has said so yet; ask them again with `hashlight recover {list_name}`"
+        )
+        self.list_name = list_name
+
+
+class LogHeldError(ExchangeError):
+    """A log of ours may be older than what we signed, so no peer is shown it now.
+
+    Carries no facts: it is for peers, who have only to come back later.
+    """
+
+    code = "unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("this log cannot be served now")
 
 
 class ForeignRecordError(ExchangeError):

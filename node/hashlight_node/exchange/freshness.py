@@ -136,7 +136,13 @@ class FreshnessKeeper:
         match log.state:
             case LogState.ACTIVE | LogState.QUARANTINED:
                 return freshness(log, now, self._rules) is Freshness.STALE
-            case LogState.FROZEN | LogState.ABANDONED | LogState.STALE:
+            case (
+                LogState.FROZEN
+                | LogState.ABANDONED
+                | LogState.STALE
+                | LogState.ROLLED_BACK
+                | LogState.UNCONFIRMED
+            ):
                 return False
 
 
@@ -150,3 +156,5 @@ def state_when_taken_up(log: Log) -> LogState:
             return LogState.STALE
         case LogState.ACTIVE | LogState.ABANDONED | LogState.QUARANTINED:
             return LogState.ACTIVE
+        case LogState.ROLLED_BACK | LogState.UNCONFIRMED:
+            return log.state  # Only our own logs are.

@@ -47,12 +47,12 @@ from .scrubbing import scrub
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from hashlight_node.keys import Keyring
     from hashlight_node.model import Clock, Log, SignalChange
     from hashlight_node.store.database import Connection, Database
     from hashlight_protocol import Entry, JsonValue
 
     from .applied import FollowsCommits
+    from .signing import LogSigning
 
 __all__ = ["IdempotencyKey", "Publisher", "WithdrawalKind"]
 
@@ -80,7 +80,8 @@ class Publisher:
 
     Args:
         database: The store.
-        keyring: Signs checkpoints and list notes.
+        signing: Signs checkpoints; its keyring signs list notes, and makes the keys
+            of new logs.
         matcher: Learns what became live or dead, right after the commit.
         clock: Unix seconds.
         node_name: This node.
@@ -91,14 +92,15 @@ class Publisher:
         self,
         *,
         database: Database,
-        keyring: Keyring,
+        signing: LogSigning,
         matcher: FollowsCommits,
         clock: Clock,
         node_name: str,
         on_advanced: Callable[[str], None],
     ) -> None:
         self._database = database
-        self._keyring = keyring
+        self._keyring = signing.keyring
+        self._signing = signing
         self._matcher = matcher
         self._clock = clock
         self._node_name = node_name
@@ -143,7 +145,7 @@ class Publisher:
                 log,
                 [Meta(origin)],
                 [Body(BodyStatus.NONE)],
-                signer=signer,
+                signing=self._signing,
                 now=self._clock(),
             )
             found = logs.find_log(conn, origin)
@@ -180,6 +182,8 @@ class Publisher:
             ProtocolError: A body is not a record. Nothing is published.
             UnknownListError: This node has no such list.
             ListInactiveError: The list takes no more entries.
+            RolledBackError: The list is older than what was signed last.
+            UnconfirmedError: It is not known what was signed last.
             IdempotencyConflictError: The key came with another request.
         """
         if not bodies:
@@ -196,14 +200,13 @@ class Publisher:
             if log is None:
                 raise UnknownListError(list_name)
             now = self._clock()
-            signer = self._keyring.log(log.origin)
             superseded = _retract_replaced(prepared.replaced, log.tree_size)
             done = append(
                 conn,
                 log,
                 [*prepared.entries, *superseded],
                 [*prepared.bodies, *(Body(BodyStatus.NONE) for _ in superseded)],
-                signer=signer,
+                signing=self._signing,
                 now=now,
             )
             refs = tuple(
@@ -243,6 +246,8 @@ class Publisher:
             UnknownRecordError: There is no such record.
             ForeignRecordError: Another node published it.
             ListInactiveError: The list takes no more entries.
+            RolledBackError: The list is older than what was signed last.
+            UnconfirmedError: It is not known what was signed last.
             IdempotencyConflictError: The key came with another request.
         """
 
@@ -261,14 +266,13 @@ class Publisher:
                 entry = (Erase if kind == "erase" else Retract)(
                     target.leaf_index, 1, int(reason)
                 )
-                signer = self._keyring.log(log.origin)
                 withheld = [Body(BodyStatus.WITHHELD)] * len(before)
                 done = append(
                     conn,
                     log,
                     [*before, entry],
                     [*withheld, Body(BodyStatus.NONE)],
-                    signer=signer,
+                    signing=self._signing,
                     now=now,
                 )
                 written = _Written(

@@ -44,7 +44,7 @@ from .acknowledgements import (
 )
 from .cosigning import note_cosigned_by
 from .descriptors import PeerDescriptors
-from .errors import UnknownListError
+from .errors import RolledBackError, UnknownListError
 from .evidence import keep_evidence
 from .notices import Backoff
 from .receipts import stored_hashes
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from hashlight_node.store.database import Connection, Database
 
     from .notices import Notices
+    from .self_check import SelfCheck
 
 _RETRY_LIMIT_SECONDS: Final = 300
 _REPEAT_SECONDS: Final = 50
@@ -96,6 +97,7 @@ class Pusher:
         database: The store.
         client: Asks the peers.
         keyring: Knows the keys of our logs.
+        self_check: Finds out whether a peer knows more of a log of ours than we do.
         clock: Unix seconds.
         notices: Where a push that failed is queued again.
     """
@@ -106,19 +108,29 @@ class Pusher:
         database: Database,
         client: PeerClient,
         keyring: Keyring,
+        self_check: SelfCheck,
         clock: Clock,
         notices: Notices,
     ) -> None:
         self._database = database
         self._client = client
+        self._self_check = self_check
         self._collector = Collector(
-            database=database, client=client, keyring=keyring, clock=clock
+            database=database,
+            client=client,
+            keyring=keyring,
+            self_check=self_check,
+            clock=clock,
         )
         self._descriptors = PeerDescriptors(
             database=database, client=client, clock=clock
         )
         self._relayed = RelayedCollector(
-            database=database, client=client, keyring=keyring, clock=clock
+            database=database,
+            client=client,
+            keyring=keyring,
+            self_check=self_check,
+            clock=clock,
         )
         self._clock = clock
         self._notices = notices
@@ -297,7 +309,8 @@ class Pusher:
         """Notice that a peer has seen more of our log than we have.
 
         It says so without proof, so it may lie; or this node was restored from an old
-        backup and must not sign anything more. The operator has to look.
+        backup and must not sign anything more. So it is asked for the proof, which is
+        our own signature.
         """
         # As of now: the log may have grown, and the peer pulled, since we asked.
         log = await self._database.read(lambda conn: _pushed_log(conn, origin))
@@ -312,6 +325,9 @@ class Pusher:
                 size=log.checkpoint_size,
                 new_size=tree_size,
             )
+            heard = await self._self_check.ask_peer(peer, origin)
+            if heard.signed is not None and not heard.fits:
+                raise RolledBackError(log.list_name)
             cause = RollbackError(log.origin, tree_size, log.checkpoint_size)
             raise PeerMisbehavedError(
                 peer.name, "known size", cause, str(tree_size).encode()

@@ -27,16 +27,14 @@ from hashlight_node.store import logs, relayed
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
     ProtocolError,
-    RollbackError,
-    SplitViewError,
     encode_vkey,
-    frontier_from_tiles,
     open_descriptor,
     open_relayed,
     parse_relayed,
 )
 
 from .acknowledgements import check_time
+from .errors import RolledBackError
 from .evidence import keep_evidence
 
 if TYPE_CHECKING:
@@ -47,6 +45,8 @@ if TYPE_CHECKING:
     from hashlight_node.peers.client import PeerClient
     from hashlight_node.store.database import Connection, Database
     from hashlight_protocol import RelayedNode
+
+    from .self_check import SelfCheck
 
 _PAUSES_SECONDS: Final = (1, 2, 4, 8, 15, 30, 60, 120)
 """Third parties acknowledge when the relay has: after that the sweep asks again."""
@@ -61,15 +61,23 @@ class RelayedCollector:
         database: The store.
         client: Asks the relays.
         keyring: Knows the keys of our logs.
+        self_check: Judges what we signed and do not have.
         clock: Unix seconds.
     """
 
     def __init__(
-        self, *, database: Database, client: PeerClient, keyring: Keyring, clock: Clock
+        self,
+        *,
+        database: Database,
+        client: PeerClient,
+        keyring: Keyring,
+        self_check: SelfCheck,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._client = client
         self._keyring = keyring
+        self._self_check = self_check
         self._clock = clock
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._news: dict[tuple[str, str], asyncio.Event] = {}
@@ -109,6 +117,7 @@ class RelayedCollector:
 
         Raises:
             PeerError: There is no answer, or not one that holds. What held is kept.
+            RolledBackError: A node has more of the log than we have; it is held.
         """
         raw = await self._client.fetch_relayed_acknowledgements(peer, origin)
         with blaming(peer.name, f"third parties of {origin}", raw):
@@ -158,13 +167,10 @@ class RelayedCollector:
         with blaming(peer.name, what, node.checkpoint):
             signed, at = open_relayed(node, keys, origin=log.origin)
             check_time(at, now=self._clock())
-            size = signed.head.tree_size
-            if size > log.checkpoint_size:
-                # We signed this and do not have it: our store is an old one.
-                raise RollbackError(log.origin, size, log.checkpoint_size)
-            root = await self._database.read(lambda conn: _root(conn, log, size))
-            if root != signed.head.root_hash:
-                raise SplitViewError(log.origin, size)
+        if not await self._self_check.judge(peer.name, signed):
+            # We signed this and do not have it: our store is an old one.
+            raise RolledBackError(log.list_name)
+        size = signed.head.tree_size
         return replace(listed, tree_size=size, acknowledged_at=at, note=node.checkpoint)
 
     async def _keep_asking(self, origin: str, peer: Peer) -> None:
@@ -183,7 +189,7 @@ class RelayedCollector:
             log = await self._database.read(lambda conn: logs.find_log(conn, origin))
             if log is not None:
                 await self._blame(log, peer, error)
-        except (PeerError, ProtocolError):
+        except (PeerError, ProtocolError, RolledBackError):
             _log.info("relay says nothing of others now", peer=peer.name)
 
     async def _ask(self, origin: str, peer: Peer) -> bool:
@@ -211,10 +217,6 @@ async def _is_set_within(event: asyncio.Event, seconds: int) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-def _root(conn: Connection, log: Log, size: int) -> bytes:
-    return frontier_from_tiles(logs.tile_fetcher(conn, log.log_id), size).root
 
 
 def _save(

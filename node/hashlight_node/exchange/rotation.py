@@ -30,7 +30,6 @@ from hashlight_protocol import (
     open_checkpoint,
     open_descriptor,
     open_list_note,
-    sign_checkpoint,
     sign_list_note,
 )
 
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from hashlight_protocol import ListNote, VerifierKey
 
     from .publish import Publisher
+    from .signing import LogSigning
 
 _LEARNED_SECONDS: Final = 2 * 86_400
 """From when a new HTTP key signs: peers read descriptors once a day."""
@@ -86,6 +86,7 @@ class RotationParts:
     Attributes:
         database: Holds our list notes.
         keyring: The keys.
+        signing: Signs the checkpoints of our logs.
         client: Signs requests with one of them.
         descriptor: Says which keys of the node count.
         publisher: Starts lists whose note came back signed.
@@ -96,6 +97,7 @@ class RotationParts:
 
     database: Database
     keyring: Keyring
+    signing: LogSigning
     client: PeerClient
     descriptor: OwnDescriptor
     publisher: Publisher
@@ -322,6 +324,8 @@ class KeyRotation:
         latest = logs.find_log(conn, log.origin)
         if latest is None or latest.list_note is None or latest.checkpoint is None:
             return False
+        if latest.is_held:
+            return False  # Nothing of it is signed, not even with another key.
         note = open_list_note(latest.list_note, keyring.identity.key)
         vkeys = tuple(one.key for one in wanted)
         renewed = replace(
@@ -345,7 +349,7 @@ class KeyRotation:
         logs.set_checkpoint(
             conn,
             latest,
-            sign_checkpoint(known.checkpoint, signers),
+            self._parts.signing.sign_again(conn, latest, known.checkpoint, signers),
             latest.checkpoint_size,
             mirror_checkpoint=None,
             verified_at=self._parts.clock(),

@@ -25,7 +25,7 @@ from hashlight_protocol import (
 )
 
 from .disclosure import Grantee
-from .errors import UnknownLogError
+from .errors import LogHeldError, UnknownLogError
 from .published import read_bodies, read_checkpoint, read_entries, read_tile
 from .receipts import build_receipt
 
@@ -250,7 +250,10 @@ class Serving:
 
         def read(conn: Connection) -> bytes:
             log = logs.find_own_log(conn, self._node_name, list_name)
-            return _note(self._if_granted(conn, peer, log).list_note)
+            found = self._if_granted(conn, peer, log)
+            if found.is_held:
+                raise LogHeldError  # This may be an older version, too.
+            return _note(found.list_note)
 
         return await self._database.read(read)
 
@@ -291,6 +294,9 @@ class Serving:
         found = self._if_granted(conn, peer, log)
         if found.checkpoint is None:
             raise UnknownLogError
+        if found.is_held:
+            # An older state would look like a log that was taken back.
+            raise LogHeldError
         return found
 
     def _if_granted(self, conn: Connection, peer: Peer, log: Log | None) -> Log:

@@ -167,7 +167,8 @@ class SharedLogs:
 def _own(
     conn: Connection, name: LogName, log: Log | None, caller: Peer | None
 ) -> SharedLog:
-    if log is None or log.role is not Role.OWN:
+    # What is held may be older than what we signed: no peer is shown it.
+    if log is None or log.role is not Role.OWN or log.is_held:
         raise UnknownLogError
     if caller is not None and not peer_store.has_grant(
         conn, caller.peer_id, name.list_name

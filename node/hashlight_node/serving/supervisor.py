@@ -26,6 +26,7 @@ import structlog
 from hashlight_node.app import Behind, load_memory
 from hashlight_node.config import SettingsError, split_address
 from hashlight_node.keys import KeyFileError
+from hashlight_node.last_signed import LastSignedError
 from hashlight_node.matching.flood import BUFFER_BYTES, prepare_counts
 from hashlight_node.observability import configure_logging
 from hashlight_node.store.database import Reader
@@ -346,7 +347,13 @@ def _run_child(target: Callable[[Callable[[], None]], None], say_ready: int) -> 
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
-    except (SettingsError, KeyFileError, StoreError, OSError) as error:
+    except (
+        SettingsError,
+        KeyFileError,
+        LastSignedError,
+        StoreError,
+        OSError,
+    ) as error:
         # For the operator, in words that a node without workers would end with.
         sys.stderr.write(f"Error: {error}\n")
     except Exception:  # noqa: BLE001 -- above a child there is nobody who would tell

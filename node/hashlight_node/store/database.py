@@ -30,11 +30,24 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 # Code above the store knows no SQL: it takes the type of what it passes through here.
-__all__ = ["Connection", "Database", "Reader"]
+__all__ = ["Connection", "Database", "Reader", "on_commit"]
 
 T = TypeVar("T")
 
 _READERS: Final = 4
+_ON_COMMIT: Final = "hashlight-on-commit"
+
+
+def on_commit(connection: Connection, do: Callable[[], None]) -> None:
+    """Have something done once this write transaction is committed.
+
+    In the writer's thread, before the commit is announced; never if it fails.
+
+    Args:
+        connection: In a transaction of `Database.write`.
+        do: What; it may fail, which the caller of `write` is then told.
+    """
+    connection.info[_ON_COMMIT].append(do)
 
 
 class Reader:
@@ -218,11 +231,15 @@ class Database(Reader):
         then: Callable[[T], None] | None,
     ) -> T:
         try:
+            committed: list[Callable[[], None]] = []
             with self._writer.begin() as connection:
+                connection.info[_ON_COMMIT] = committed
                 result = function(connection)
                 self._commits.begin()
             if after_commit is not None:
                 after_commit(result)
+            for do in committed:
+                do()
         finally:
             self._commits.end()
         if then is not None:

@@ -34,8 +34,14 @@ from hashlight_node.api.problems import (
     problem_response,
 )
 from hashlight_node.api.server import port_of, start_server
-from hashlight_node.exchange.errors import ExchangeError, UnknownLogError
+from hashlight_node.exchange.errors import (
+    ExchangeError,
+    LogHeldError,
+    UnconfirmedError,
+    UnknownLogError,
+)
 from hashlight_node.keys import SignerUnavailableError
+from hashlight_node.last_signed import LastSignedError
 from hashlight_node.matching.image import ImageRefusedError
 from hashlight_node.observability import Metrics, configure_logging, render_metrics
 from hashlight_node.peers.errors import (
@@ -78,10 +84,13 @@ def test_the_code_of_an_error_is_the_one_on_the_wire() -> None:
 
 OURS = {
     DescriptorUnsignedError,
+    LastSignedError,
+    LogHeldError,
     NodeUnavailableError,
     PeerUnavailableError,
     ScrubError,
     SignerUnavailableError,
+    UnconfirmedError,
 }
 
 

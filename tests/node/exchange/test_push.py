@@ -10,15 +10,17 @@ from aiohttp import web
 
 from hashlight_node.exchange import push
 from hashlight_node.exchange.epochs import Frozen
-from hashlight_node.exchange.errors import UnknownListError
-from hashlight_node.model import Acknowledgement, Delivery, Peer
+from hashlight_node.exchange.errors import RolledBackError, UnknownListError
+from hashlight_node.model import Acknowledgement, Delivery, LogState, Peer
 from hashlight_node.peers.errors import PeerMisbehavedError, PeerRefusedError
 from hashlight_node.store import deliveries, forks
 from hashlight_protocol import (
     COSIGNATURE,
+    ED25519,
     Ed25519Signer,
     GrantScope,
     Reason,
+    Signer,
     append_signatures,
     cosign,
     parse_add_checkpoint,
@@ -457,9 +459,7 @@ async def test_the_acknowledgement_follows_the_push_by_itself(granting: Pair) ->
     assert [one.tree_size for one in found] == [6]
 
 
-@pytest.mark.parametrize(
-    "lie", ["another-root", "not-mirror", "stranger", "other-log", "garbage"]
-)
+@pytest.mark.parametrize("lie", ["not-mirror", "stranger", "other-log", "garbage"])
 async def test_an_acknowledgement_that_does_not_hold_is_not_kept(
     granting: Pair, lie: str
 ) -> None:
@@ -468,12 +468,8 @@ async def test_an_acknowledgement_that_does_not_hold_is_not_kept(
     note = await checkpoint_of(alpha)
     other = LogSimulator("alpha.example/hsf/v1/log/other/1")
     stranger = Ed25519Signer("shield.example/hsf/v1/mirror", COSIGNATURE, bytes(32))
-    fork = LogSimulator(ORIGIN)
-    fork.publish(indicators(5))
-    forked = sign_checkpoint(fork.checkpoint(), [alpha.keyring.log(ORIGIN)])
     shield.acknowledge(note)
     lies = {
-        "another-root": append_signatures(forked, cosign(forked, shield.mirror, now=1)),
         "not-mirror": append_signatures(note, cosign(note, shield.witness, now=1)),
         "stranger": append_signatures(note, cosign(note, stranger, now=1)),
         "other-log": append_signatures(
@@ -516,19 +512,68 @@ async def test_an_acknowledgement_of_another_history_is_evidence_of_our_own_fork
     await alpha.publisher.publish("ours", indicators(1, first=7))
 
 
-async def test_an_acknowledgement_of_more_than_we_have_is_refused(
-    granting: Pair,
+@pytest.mark.parametrize("count", [0, 5, 50])
+async def test_an_acknowledgement_of_what_we_do_not_have_stops_all_signing(
+    granting: Pair, count: int
 ) -> None:
     """We signed it and have it no more: this store was restored from an old backup."""
     alpha, shield = granting
-    fork = LogSimulator(ORIGIN)
-    fork.publish(indicators(50))
-    forked = sign_checkpoint(fork.checkpoint(), [alpha.keyring.log(ORIGIN)])
-    shield.acknowledge(forked)
-    with pytest.raises(PeerMisbehavedError, match="went back"):
+    await alpha.publisher.publish("ours", indicators(5))
+    shield.acknowledge(signed_elsewhere(alpha, count))
+    with pytest.raises(RolledBackError):
         await alpha.pusher.collect_acknowledgement(
             ORIGIN, await peer_of(alpha), wait_seconds=0
         )
+    await assert_held(alpha)
+    assert await alpha.evidence() == []
+
+
+async def test_a_peer_that_proves_that_it_knows_more_stops_all_signing(
+    granting: Pair,
+) -> None:
+    alpha, shield = granting
+
+    async def act(_: web.Request) -> web.Response:
+        return conflict(51)
+
+    shield.play("add-checkpoint", act)
+    shield.cosigned[ORIGIN] = signed_elsewhere(alpha, 50)
+    with pytest.raises(RolledBackError):
+        await alpha.pusher.push(ORIGIN)
+    await assert_held(alpha)
+    assert await alpha.evidence() == []
+    # Peers are not told of it again: they know better.
+    shield.honest()
+    assert await alpha.pusher.push(ORIGIN) == []
+
+
+async def test_a_stranger_s_signature_proves_nothing_about_our_log(
+    granting: Pair,
+) -> None:
+    alpha, shield = granting
+    key = Ed25519Signer(ORIGIN, ED25519, bytes(32))
+    shield.cosigned[ORIGIN] = signed_elsewhere(alpha, 50, key)
+    (heard,) = await alpha.self_check.ask()
+    assert (heard.signed, heard.fits) == (None, False)
+    await alpha.publisher.publish("ours", indicators(1))
+    (evidence,) = await alpha.evidence()
+    assert evidence.code == "unknown-key"
+
+
+def signed_elsewhere(
+    alpha: ExchangeNode, count: int, signer: Signer | None = None
+) -> bytes:
+    """Sign a history of alpha's log that alpha does not have."""
+    other = LogSimulator(ORIGIN)
+    other.publish(indicators(count, first=500))
+    other.publish(indicators(1 if count == 0 else 0, first=900))
+    return sign_checkpoint(other.checkpoint(), [signer or alpha.keyring.log(ORIGIN)])
+
+
+async def assert_held(alpha: ExchangeNode) -> None:
+    assert (await alpha.log(ORIGIN)).state is LogState.ROLLED_BACK
+    with pytest.raises(RolledBackError):
+        await alpha.publisher.publish("ours", indicators(1))
 
 
 async def test_signatures_of_strangers_are_not_kept_with_an_acknowledgement(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hashlight_node.exchange.errors import RolledBackError
 from hashlight_node.exchange.relayed import RelayedCollector
 from hashlight_node.peers.errors import PeerMisbehavedError
 from hashlight_node.store.relayed import list_relayed
@@ -56,6 +57,7 @@ def collector_of(alpha: ExchangeNode) -> RelayedCollector:
         database=alpha.database,
         client=alpha.client,
         keyring=alpha.keyring,
+        self_check=alpha.self_check,
         clock=alpha.clock,
     )
 
@@ -118,8 +120,6 @@ async def of_a_larger_tree(alpha: ExchangeNode) -> bytes:
     [
         (signed_by_another_mirror, "unknown-key"),
         (signed_in_the_future, "malformed"),
-        (of_another_tree, "split-view"),
-        (of_a_larger_tree, "rollback"),
     ],
 )
 async def test_a_forged_word_is_none_and_convicts_the_relay(
@@ -139,6 +139,19 @@ async def test_a_forged_word_is_none_and_convicts_the_relay(
     )
     evidence = await alpha.inspect.evidence()
     assert [(one.peer_name, one.code) for one in evidence] == [("beta.example", code)]
+
+
+@pytest.mark.parametrize("sign", [of_another_tree, of_a_larger_tree])
+async def test_what_we_signed_and_do_not_have_stops_our_signing_and_accuses_nobody(
+    alpha: ExchangeNode,
+    relay: PeerSimulator,
+    sign: Callable[[ExchangeNode], Awaitable[bytes]],
+) -> None:
+    node = replace(await acknowledged(alpha), checkpoint=await sign(alpha))
+    with pytest.raises(RolledBackError):
+        await collect(alpha, relay, node)
+    assert (await alpha.log(ORIGIN)).is_held
+    assert await alpha.inspect.evidence() == ()
 
 
 async def test_a_node_that_we_know_by_another_key_is_not_believed(

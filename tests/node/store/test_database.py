@@ -16,7 +16,7 @@ from sqlalchemy import Connection, func, insert, select, text, update
 from sqlalchemy.exc import OperationalError
 
 from hashlight_node.store import sqlite, tables
-from hashlight_node.store.database import Database, Reader
+from hashlight_node.store.database import Database, Reader, on_commit
 from hashlight_node.store.errors import (
     DatabaseInUseError,
     SchemaError,
@@ -444,3 +444,36 @@ def test_a_reader_makes_no_database(path: Path) -> None:
     sqlite.create_file(path)
     with pytest.raises(SchemaError):
         Reader.open_reader(url)
+
+
+async def test_what_hangs_on_a_commit_is_done_after_it_and_before_it_is_announced(
+    database: Database,
+) -> None:
+    seen: list[int] = []
+
+    def write(conn: Connection) -> None:
+        on_commit(conn, lambda: seen.append(database.version()))
+        assert seen == []
+
+    before = database.version()
+    await database.write(write)
+    assert seen == [before]
+    assert database.version() == before + 1
+    await database.write(lambda _: None)
+    assert seen == [before]
+
+
+async def test_what_hangs_on_a_commit_is_not_done_if_it_fails(
+    database: Database,
+) -> None:
+    seen: list[str] = []
+
+    def write(conn: Connection) -> None:
+        on_commit(conn, lambda: seen.append("done"))
+        message = "no room"
+        raise ValueError(message)
+
+    with pytest.raises(ValueError, match="no room"):
+        await database.write(write)
+    await database.write(lambda _: None)
+    assert seen == []

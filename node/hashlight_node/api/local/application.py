@@ -28,6 +28,7 @@ from . import (
     policy,
     publishing,
     records,
+    recovering,
     relays,
     status,
     tokens,
@@ -68,6 +69,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *export.OPERATIONS,
     *tokens.OPERATIONS,
     *keys.OPERATIONS,
+    *recovering.OPERATIONS,
 )
 """Everything that needs a token, in the order in which the document shows it."""
 

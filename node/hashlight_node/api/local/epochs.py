@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 from hashlight_node.api.errors import Fault, InvalidBodyError
 from hashlight_node.exchange.epochs import Abandoned, Frozen
-from hashlight_node.exchange.errors import NotServedError, UnknownListError
+from hashlight_node.exchange.errors import (
+    NotServedError,
+    RolledBackError,
+    UnconfirmedError,
+    UnknownListError,
+)
 from hashlight_node.model import Scope
 
 from .answers import JsonAnswer
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
     scope=Scope.ADMIN,
     takes=JsonBody(NextLog),
     gives=JsonAnswer(NextLogAnswer, status=201),
-    raises=(NotServedError, UnknownListError),
+    raises=(NotServedError, RolledBackError, UnconfirmedError, UnknownListError),
 )
 async def begin_next_log(call: Call[NextLog]) -> NextLogAnswer:
     """End the newest log of a list and go on in another, with a key of its own.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 from aiohttp import web
 
-from hashlight_node.model import Scope
+from hashlight_node.model import LogState, Role, Scope
 from hashlight_node.observability import METRICS_CONTENT_TYPE, render_metrics
 from hashlight_node.store import logs
 from hashlight_protocol import parse_origin
@@ -109,10 +109,13 @@ async def _answer_ready(request: web.Request) -> web.Response:
     """
     try:
         async with asyncio.timeout(READY_SECONDS):
-            await request.app[PARTS].database.read(logs.list_logs)
+            found = await request.app[PARTS].database.read(logs.list_logs)
     except TimeoutError:
         return _say({"status": "the store does not answer"}, 503)
-    return _say({"status": "ready"}, 200)
+    own = [log for log in found if log.role is Role.OWN]
+    # Lookups are answered either way, so this makes nobody take the node away.
+    signing = "held" if any(log.is_held for log in own) else "ok"
+    return _say({"status": "ready", "signing": signing}, 200)
 
 
 async def _answer_metrics(request: web.Request) -> web.Response:
@@ -165,6 +168,8 @@ async def _refresh(parts: LocalParts) -> None:
     )
     for kind, found in states:
         metrics.show_quarantined(kind, found.count("quarantined"))
+    for state in (LogState.ROLLED_BACK, LogState.UNCONFIRMED):
+        metrics.show_held(state, states[0][1].count(state))
 
 
 def caller_of(request: web.Request) -> str | None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hashlight_node.exchange.policies import Policies
     from hashlight_node.exchange.previewing import Previews
     from hashlight_node.exchange.publish import Publisher
+    from hashlight_node.exchange.recover import Recovery
     from hashlight_node.exchange.relaying import Relaying
     from hashlight_node.exchange.rotation import KeyRotation
     from hashlight_node.exchange.snapshots import Snapshots
@@ -105,6 +106,7 @@ class LocalParts(LookupParts):
     rotation: KeyRotation
     previews: Previews
     relaying: Relaying
+    recovery: Recovery
     snapshots: Snapshots
     matcher: Matcher
     worker_metrics: Callable[[], Awaitable[Mapping[str, bytes]]] = _none

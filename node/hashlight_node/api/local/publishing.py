@@ -14,6 +14,8 @@ from hashlight_node.exchange.errors import (
     ForeignRecordError,
     IdempotencyConflictError,
     ListInactiveError,
+    RolledBackError,
+    UnconfirmedError,
     UnknownListError,
     UnknownRecordError,
 )
@@ -132,6 +134,8 @@ def _encode_body(record: JsonValue, place: str) -> bytes:
         UnknownCriticalError,
         UnknownListError,
         ListInactiveError,
+        RolledBackError,
+        UnconfirmedError,
         IdempotencyConflictError,
     ),
 )

@@ -64,7 +64,8 @@ async def test_only_known_files_are_served(api: LocalApi) -> None:
 async def test_a_node_that_runs_is_alive_and_ready(api: LocalApi) -> None:
     stranger = api.without_token()
     assert (await stranger.get("/healthz")).json == {"status": "alive"}
-    assert (await stranger.get("/readyz")).json == {"status": "ready"}
+    ready = (await stranger.get("/readyz")).json
+    assert ready == {"status": "ready", "signing": "ok"}
 
 
 async def test_a_node_whose_store_does_not_answer_is_not_ready(

@@ -1,0 +1,107 @@
+"""Where two histories of one log of ours part.
+
+If a log cannot be healed because two histories of it were signed, it ends where they
+part: what comes before is the same for everybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+from hashlight_node.peers.errors import blaming
+from hashlight_node.store import logs
+from hashlight_protocol import (
+    TILE_WIDTH,
+    BadBundleError,
+    EntryBundleId,
+    frontier_from_tiles,
+    needed_tiles,
+    parse_entry_bundle,
+    plan_range,
+)
+
+from .transfer import fetch_tiles
+
+if TYPE_CHECKING:
+    from hashlight_node.model import Log, Peer
+    from hashlight_node.peers.client import PeerClient
+    from hashlight_node.store.database import Connection, Database
+    from hashlight_protocol import SignedCheckpoint, VerifiedRange
+
+
+async def common_size(
+    database: Database,
+    client: PeerClient,
+    *,
+    peer: Peer,
+    log: Log,
+    signed: SignedCheckpoint,
+) -> int:
+    """Count the entries with which our log and a peer's copy of it begin alike.
+
+    Args:
+        database: The store.
+        client: Asks the peer.
+        peer: Who has it.
+        log: The log as we have it.
+        signed: Checkpoint of the copy, signed by us.
+
+    Raises:
+        PeerError: The peer stops answering, or what it sends is not what we signed.
+    """
+    origin, size = log.origin, signed.head.tree_size
+    tiles = await fetch_tiles(client, peer, origin, needed_tiles(0, size))
+    empty = frontier_from_tiles(_no_tiles, 0)
+    with blaming(peer.name, f"copy of {origin}", signed.note_bytes):
+        span = await asyncio.to_thread(plan_range, empty, signed.checkpoint, tiles)
+    shared = min(size, log.tree_size)
+    # From the end: what was restored is rarely old.
+    for index in reversed(range(-(-shared // TILE_WIDTH))):
+        width = min(TILE_WIDTH, shared - index * TILE_WIDTH)
+        own = await database.read(partial(_own, log=log, index=index, width=width))
+        if width == span.width(index) and _is_same(span, index, own):
+            return index * TILE_WIDTH + width
+        theirs = await _fetch(client, peer, span, index)
+        alike = _count_alike(own, theirs)
+        if alike:
+            return index * TILE_WIDTH + alike
+    return 0  # pragma: no cover -- the META entry of one origin is the same
+
+
+def _own(conn: Connection, log: Log, index: int, width: int) -> tuple[bytes, ...]:
+    raw = logs.read_entry_bundle(conn, log.log_id, index, width)
+    assert raw is not None  # noqa: S101 -- entries below the size are stored
+    return tuple(parse_entry_bundle(raw, width))
+
+
+def _is_same(span: VerifiedRange, index: int, own: tuple[bytes, ...]) -> bool:
+    try:
+        span.check_entries(index, own)
+    except BadBundleError:
+        return False
+    return True
+
+
+async def _fetch(
+    client: PeerClient, peer: Peer, span: VerifiedRange, index: int
+) -> tuple[bytes, ...]:
+    width = span.width(index)
+    bundle = EntryBundleId(index, width)
+    raw = await client.fetch_entries(peer, span.origin, bundle)
+    with blaming(peer.name, f"mirrored entries {index} of {span.origin}", raw):
+        entries = parse_entry_bundle(raw, width)
+        span.check_entries(index, entries)
+    return tuple(entries)
+
+
+def _count_alike(own: tuple[bytes, ...], theirs: tuple[bytes, ...]) -> int:
+    for count, (mine, other) in enumerate(zip(own, theirs, strict=False)):
+        if mine != other:
+            return count
+    return min(len(own), len(theirs))
+
+
+def _no_tiles(level: int, index: int) -> bytes:
+    raise AssertionError((level, index))
