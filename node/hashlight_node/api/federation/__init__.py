@@ -9,6 +9,7 @@ Source: SPEC.md#endpoints.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from hashlight_node.api import build_application
@@ -18,6 +19,7 @@ from .descriptor import add_descriptor_route
 from .gate import build_gate
 from .logs import add_log_routes
 from .parts import PARTS, FederationParts
+from .quota import Quotas
 from .uploads import add_upload_routes
 from .witness import add_witness_routes
 
@@ -52,7 +54,9 @@ def build_federation(
         log_requests=log_requests,
     )
     app[PARTS] = parts
-    app.middlewares.append(build_gate(authenticator))
+    app.middlewares.append(
+        build_gate(authenticator, Quotas(metrics.of_peers, time.monotonic))
+    )
     add_descriptor_route(app)
     add_log_routes(app)
     add_witness_routes(app)

@@ -31,7 +31,10 @@ async def get_status(call: Call[None]) -> StatusAnswer:
     return {
         "node": status.node,
         "lists": [_show_list(each) for each in status.lists],
-        "peers": [_show_peer(each) for each in status.peers],
+        "peers": [
+            _show_peer(each, call.parts.clock_offset(each.name))
+            for each in status.peers
+        ],
         "signals": dict(call.parts.matcher.sizes()),
     }
 
@@ -52,12 +55,13 @@ def _show_list(status: ListStatus) -> ListStatusShown:
     }
 
 
-def _show_peer(status: PeerStatus) -> PeerStatusShown:
+def _show_peer(status: PeerStatus, clock_offset_seconds: int | None) -> PeerStatusShown:
     return {
         "name": status.name,
         "base": status.base,
         "state": status.state,
         "contacted_at": optional_instant(status.contacted_at),
+        "clock_offset_seconds": clock_offset_seconds,
         "grants": [grant.list_name for grant in status.grants],
         "follows": [follow.list_name for follow in status.follows],
         "deliveries": [
