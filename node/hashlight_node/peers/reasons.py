@@ -45,18 +45,21 @@ def explain(error: aiohttp.ClientError | OSError | UnicodeError) -> str:
         return _explain_certificate(error.certificate_error)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its name does not resolve"
+    is_new = isinstance(error, aiohttp.ClientConnectorError)
     inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(inner, ssl.SSLError):
         return _OLD if inner.reason in _OLD_TLS else _NO_TLS
-    return _explain_connection(inner)
+    return _explain_connection(inner, is_new=is_new)
 
 
-def _explain_connection(error: Exception) -> str:
+def _explain_connection(error: Exception, *, is_new: bool) -> str:
     match error:
         case AddressRefusedError():
             return str(error)
         case ConnectionRefusedError():
             return "nobody listens at its address"
+        case ConnectionResetError() if is_new:
+            return "it breaks connections off as they begin; perhaps it lacks TLS 1.3"
         case _:
             return f"the connection failed ({type(error).__name__})"
 

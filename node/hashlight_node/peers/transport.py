@@ -312,7 +312,7 @@ def is_unmodified(answer: Answer) -> bool:
 def _clock_offset(answer: Answer, now: int) -> int | None:
     """Read how far a peer's clock is ahead of ours, if that is why it refuses."""
     told = _problem(answer).get("now")
-    if _problem_code(answer) != "clock-skew" or not isinstance(told, int):
+    if _problem_code(answer) != "clock-skew" or type(told) is not int:
         return None
     # Numbers of JSON are within 2^53; more than a century is said as one.
     return max(-_CENTURY_SECONDS, min(told - now, _CENTURY_SECONDS))

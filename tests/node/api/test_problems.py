@@ -13,6 +13,7 @@ from aiohttp import web
 
 from hashlight_node.api import build_application
 from hashlight_node.api.errors import (
+    DescriptorUnsignedError,
     Fault,
     InvalidBodyError,
     NodeUnavailableError,
@@ -34,9 +35,11 @@ from hashlight_node.api.problems import (
 )
 from hashlight_node.api.server import port_of, start_server
 from hashlight_node.exchange.errors import ExchangeError, UnknownLogError
+from hashlight_node.keys import SignerUnavailableError
 from hashlight_node.matching.image import ImageRefusedError
 from hashlight_node.observability import Metrics, configure_logging, render_metrics
 from hashlight_node.peers.errors import (
+    PeerClockSkewError,
     PeerError,
     PeerMisbehavedError,
     PeerRefusedError,
@@ -74,7 +77,14 @@ def test_the_code_of_an_error_is_the_one_on_the_wire() -> None:
             assert problem.code == error.code
 
 
-OURS = {NodeUnavailableError, PeerUnavailableError, ScrubError}
+OURS = {
+    DescriptorUnsignedError,
+    NodeUnavailableError,
+    PeerClockSkewError,
+    PeerUnavailableError,
+    ScrubError,
+    SignerUnavailableError,
+}
 
 
 def test_no_error_of_ours_is_blamed_on_the_caller_and_none_of_theirs_on_us() -> None:
