@@ -183,18 +183,20 @@ def raw(content: bytes, *, then_hold: bool = False) -> Act:
     return act
 
 
+async def hang_up(request: web.Request) -> web.StreamResponse:
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()
+
+
 async def trickle(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse()
     await response.prepare(request)
-    while True:
-        await response.write(b"x")
-        await asyncio.sleep(0.05)
-
-
-async def hang_up(request: web.Request) -> web.StreamResponse:
-    assert request.transport is not None
-    request.transport.abort()
-    return web.Response()
+    with suppress(ConnectionError):  # The node has had enough.
+        while True:
+            await response.write(b"x")
+            await asyncio.sleep(0.05)
+    return await hang_up(request)
 
 
 async def ask_for_patience(_: web.Request) -> web.StreamResponse:
@@ -263,8 +265,10 @@ async def test_a_peer_that_behaves_again_is_copied_again_by_itself(
 async def endless(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse()
     await response.prepare(request)
-    while True:
-        await response.write(bytes(65_536))
+    with suppress(ConnectionError):
+        while True:
+            await response.write(bytes(65_536))
+    return await hang_up(request)
 
 
 def bomb(coding: str) -> Act:
