@@ -283,7 +283,7 @@ class _Jobs:
         )
 
     async def _pull(self, peer_name: str, list_name: str) -> None:
-        self._count(await self._parts.follower.sync(peer_name, list_name))
+        self._count(await self._parts.follower.take_turn(peer_name, list_name))
 
     def _count(self, report: SyncReport) -> None:
         metrics = self._parts.metrics

@@ -33,6 +33,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from hashlight_node.peer_metrics import PeerMetrics
 from hashlight_protocol import is_list_name, is_node_name, parse_origin
 from hashlight_protocol.errors import ProtocolError
 
@@ -143,6 +144,7 @@ _FIELDS: Final[dict[str, Callable[[object], bool]]] = {
         "attempt",
         "evidence_id",
         "pid",
+        "offset_seconds",
     ),
     _is_number,
 )
@@ -387,6 +389,7 @@ class Metrics:
         self._quarantined = self._gauge(
             "hashlight_quarantined", "Logs and peers in quarantine", "kind"
         )
+        self.of_peers = PeerMetrics(self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)

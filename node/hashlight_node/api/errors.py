@@ -108,14 +108,14 @@ class NotFoundError(RequestError):
 
 
 class RateLimitedError(RequestError):
-    """The caller has as many requests under way as it may.
+    """The caller has as many requests under way as it may, or had too many lately.
 
     Attributes:
         retry_after_seconds: When to try again.
     """
 
     def __init__(self, retry_after_seconds: int) -> None:
-        super().__init__("too many requests at the same time")
+        super().__init__("too many requests, at the same time or in a short time")
         self.retry_after_seconds = retry_after_seconds
 
 

@@ -152,6 +152,7 @@ _EXCHANGE: Final[Mapping[type[Exception], Problem]] = {
 # the request failed because something else did, and 503 that waiting helps.
 _PEERS: Final[Mapping[type[Exception], Problem]] = {
     peers.PeerUnavailableError: Problem(503, "unavailable", "The peer is not there"),
+    peers.PeerClockSkewError: Problem(503, "unavailable", "The peer is not there"),
     peers.PeerRefusedError: Problem(424, "peer-refused", "The peer refused"),
     peers.PeerMisbehavedError: Problem(424, "peer-misbehaved", "The peer misbehaves"),
 }

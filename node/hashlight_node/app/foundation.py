@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import hashlight_node
 from hashlight_node.exchange.applied import Applied
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     from hashlight_node.model import Clock
 
     from .memory import Behind
+
+
+_JITTER: Final = 0.5
+"""Largest share of a pause after a failure by which it is longer than it must be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,7 @@ async def lay_foundation(
         allow_private=settings.exchange.allow_private_addresses,
     )
     stack.push_async_callback(session.close)
-    notices = Notices()
+    notices = Notices(jitter=_jitter)
     stack.callback(notices.close)
     metrics = Metrics(version=hashlight_node.__version__, spec_version=SPEC_VERSION)
     metrics.show_kernel(kernel_name())
@@ -127,6 +132,10 @@ async def lay_foundation(
         metrics=metrics,
         quorum=quorum,
     )
+
+
+def _jitter() -> float:
+    return random.uniform(0, _JITTER)  # noqa: S311 -- not a secret
 
 
 def _open_match_log(

@@ -109,6 +109,7 @@ def local_application(
             request_bytes=local.request_bytes, image_bytes=local.image_bytes
         ),
         worker_metrics=partial(collect_counts, counters),
+        clock_offset=on.client.clocks.offset_seconds,
     )
     app = build_local(
         parts,

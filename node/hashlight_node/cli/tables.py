@@ -32,13 +32,14 @@ def print_status(out: Console, status: Json) -> None:
             str(row.get("error") or ""),
         )
     out.print(lists)
-    peers = _table("peer", "state", "base", "last contact")
+    peers = _table("peer", "state", "base", "last contact", "clock")
     for row in _rows(status, "peers"):
         peers.add_row(
             str(row["name"]),
             str(row.get("state", "")),
             str(row.get("base", "")),
             str(row.get("contacted_at") or "never"),
+            _offset(row.get("clock_offset_seconds")),
         )
     out.print(peers)
     standings = [row for peer in _rows(status, "peers") for row in _rows(peer, "lists")]
@@ -208,6 +209,10 @@ def _via(row: Json) -> str:
 
 def _rows(answer: Json, member: str) -> list[Json]:
     return cast("list[Json]", answer.get(member) or [])
+
+
+def _offset(seconds: object) -> str:
+    return "" if seconds is None else f"{seconds:+} s"
 
 
 def _seconds(value: object) -> str:

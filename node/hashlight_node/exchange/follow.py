@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -20,6 +20,7 @@ from hashlight_node.store.errors import ScrubError
 from hashlight_node.store.forks import is_forked
 from hashlight_protocol import QuorumNotMetError
 
+from .budgets import budget_of_a_turn
 from .ended_logs import settle_ended
 from .errors import (
     ExchangeError,
@@ -42,7 +43,9 @@ if TYPE_CHECKING:
     from hashlight_node.model import Follow, Peer
     from hashlight_node.store.database import Connection
 
+    from .budgets import Budget
     from .copying import FollowParts, Tally
+    from .erasures import ErasureClaims
     from .sources import Source
 
     Progress = Callable[[int, int], None]
@@ -76,6 +79,7 @@ class SyncReport:
         erasures: ERASE entries.
         seconds: How long it took.
         error: What an operator should know, None if all is well.
+        is_complete: Whether nothing was left for another turn.
     """
 
     peer_name: str
@@ -89,6 +93,7 @@ class SyncReport:
     erasures: int = 0
     seconds: float = 0.0
     error: str | None = None
+    is_complete: bool = True
 
 
 class Follower:
@@ -102,6 +107,8 @@ class Follower:
         self._backoff: Backoff[tuple[str, str]] = Backoff(
             limit_seconds=_RETRY_LIMIT_SECONDS
         )
+        # Of copies that wait for their next turn, by origin.
+        self._claims: dict[str, ErasureClaims] = {}
 
     async def sync(
         self, peer_name: str, list_name: str, *, progress: Progress | None = None
@@ -130,10 +137,26 @@ class Follower:
             PeerMisbehavedError: The peer broke a rule. Evidence is kept, the list is
                 in quarantine, and what was verified goes on serving lookups.
         """
-        return await self._rounds.run(
-            (peer_name, list_name),
-            lambda: self._in_turn(peer_name, list_name, progress),
+        key = (peer_name, list_name)
+        report = await self._rounds.run(key, lambda: self._in_turn(*key, progress))
+        while not report.is_complete:
+            # It was a turn of a worker that we shared, and the rest is for us to copy.
+            report = await self._rounds.run(key, lambda: self._in_turn(*key, progress))
+        return report
+
+    async def take_turn(self, peer_name: str, list_name: str) -> SyncReport:
+        """Copy a list for a while; what is left queues up behind others.
+
+        Raises:
+            Exception: As `sync`.
+        """
+        key = (peer_name, list_name)
+        report = await self._rounds.run(
+            key, lambda: self._in_turn(*key, budget=budget_of_a_turn())
         )
+        if not report.is_complete:
+            self._parts.notices.announced(peer_name, list_name)
+        return report
 
     async def sync_all(self) -> list[SyncReport]:
         """Bring all followed lists up to date; the failure of one stops no other.
@@ -166,7 +189,11 @@ class Follower:
             self._parts.notices.announced(follow.peer_name, follow.list_name)
 
     async def _in_turn(
-        self, peer_name: str, list_name: str, progress: Progress | None
+        self,
+        peer_name: str,
+        list_name: str,
+        progress: Progress | None = None,
+        budget: Budget | None = None,
     ) -> SyncReport:
         peer, follow = await self._parts.database.read(
             lambda conn: _find(conn, peer_name, list_name)
@@ -175,13 +202,15 @@ class Follower:
             # There is nothing to ask and no fault: its entries are brought to us.
             return SyncReport(peer_name, list_name, origin=None, state=follow.state)
         async with self._parts.turns.of(peer_name, list_name):
-            return await self._sync(peer_name, list_name, progress)
+            return await self._sync(peer_name, list_name, progress, budget)
 
     async def _sync(
-        self, peer_name: str, list_name: str, progress: Progress | None
+        self,
+        peer_name: str,
+        list_name: str,
+        progress: Progress | None,
+        budget: Budget | None,
     ) -> SyncReport:
-        key = (peer_name, list_name)
-        started = asyncio.get_running_loop().time()
         peer, follow = await self._parts.database.read(
             lambda conn: _find(conn, peer_name, list_name)
         )
@@ -189,28 +218,7 @@ class Follower:
             lambda conn: find_source(conn, peer, list_name)
         )
         try:
-            source = await self._owners.introduce(source, list_name)
-            note = await self._parts.list_notes.current(peer, list_name)
-            await settle_ended(self._parts, source, follow, note)
-            if note.newest.state == "abandoned":
-                return await self._wait(follow, _ABANDONED)
-            if await self._parts.database.read(
-                lambda conn: is_forked(conn, note.newest.origin)
-            ):
-                return await self._stop_forked(follow, note.newest.origin)
-            log = await find_or_begin(
-                self._parts.database,
-                note.newest.origin,
-                note,
-                clock=self._parts.clock,
-                check=lambda conn: _find(conn, peer_name, list_name),
-            )
-            learned = await self._rights.learn(source, follow)
-            pull = Pull(
-                self._parts, source=source, follow=follow, log=log, progress=progress
-            )
-            tally = await pull.run(note)
-            await self._rights.back_fill(source, follow, learned)
+            return await self._bring(source, follow, progress, budget)
         except PeerRefusedError as error:
             await self._rights.end(follow)
             return await self._wait(follow, _explain(error))
@@ -222,9 +230,50 @@ class Follower:
             raise
         except QuorumNotMetError as error:
             return await self._wait_for_quorum(follow, error)
+
+    async def _bring(
+        self,
+        source: Source,
+        follow: Follow,
+        progress: Progress | None,
+        budget: Budget | None,
+    ) -> SyncReport:
+        key = (follow.peer_name, follow.list_name)
+        started = asyncio.get_running_loop().time()
+        source = await self._owners.introduce(source, follow.list_name)
+        note = await self._parts.list_notes.current(source.owner, follow.list_name)
+        await settle_ended(self._parts, source, follow, note)
+        origin = note.newest.origin
+        if note.newest.state == "abandoned":
+            return await self._wait(follow, _ABANDONED)
+        if await self._parts.database.read(lambda conn: is_forked(conn, origin)):
+            return await self._stop_forked(follow, origin)
+        log = await find_or_begin(
+            self._parts.database,
+            origin,
+            note,
+            clock=self._parts.clock,
+            check=lambda conn: _find(conn, *key),
+        )
+        learned = await self._rights.learn(source, follow)
+        pull = Pull(
+            self._parts,
+            source=source,
+            follow=follow,
+            log=log,
+            progress=progress,
+            budget=budget,
+        )
+        if origin in self._claims:
+            pull.go_on(self._claims.pop(origin))
+        tally = await pull.run(note)
+        if not pull.is_complete:
+            self._claims[origin] = pull.claims
+        await self._rights.back_fill(source, follow, learned)
         self._backoff.succeeded(key)
         seconds = asyncio.get_running_loop().time() - started
-        return await self._report(follow, log.origin, tally, seconds)
+        report = await self._report(follow, origin, tally, seconds)
+        return replace(report, is_complete=pull.is_complete)
 
     async def _wait(self, follow: Follow, reason: str) -> SyncReport:
         await self._set(follow, FollowState.WAITING, reason)
@@ -309,7 +358,7 @@ class Follower:
             lambda conn: peer_store.find_follow(conn, follow.peer_id, follow.list_name)
         )
         _log.info(
-            "list is up to date",
+            "list was copied",
             peer=follow.peer_name,
             list=follow.list_name,
             old_size=tally.old_size,

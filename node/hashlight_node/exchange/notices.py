@@ -93,6 +93,11 @@ class Notices:
 
     For one event loop; not thread-safe.
 
+    Args:
+        jitter: Gives, for each thing that is to happen later, by which share of the
+            wait to put it off further. All who failed at the same moment, because a
+            peer was down, must not come back at the same moment.
+
     Attributes:
         pushes: Origins of own logs whose newest checkpoint peers should hear of.
         peer_pushes: (peer name, origin): who should hear of which of them.
@@ -100,7 +105,8 @@ class Notices:
         forks: Origins of logs whose evidence others should have.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, jitter: Callable[[], float] = lambda: 0.0) -> None:
+        self._jitter = jitter
         self.pushes: PendingQueue[str] = PendingQueue()
         self.peer_pushes = PeerQueue()
         self.syncs = PeerQueue()
@@ -164,7 +170,8 @@ class Notices:
         if self._closed:
             return
         loop = asyncio.get_running_loop()
-        fires_at = loop.time() + seconds
+        # Later and never earlier: what was told how long to wait must find that over.
+        fires_at = loop.time() + seconds * (1 + self._jitter())
         set_before = self._timers.get(key)
         if set_before is not None:
             if set_before.when() <= fires_at:

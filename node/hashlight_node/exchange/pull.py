@@ -40,6 +40,7 @@ from hashlight_protocol import (
 )
 
 from .append import stored_frontier
+from .budgets import PLAN_SECONDS
 from .copying import Batch, Copy
 from .cosigning import cosigned_note
 from .forks import ForkFinder, refuse_forked
@@ -59,7 +60,9 @@ if TYPE_CHECKING:
         VerifierKey,
     )
 
+    from .budgets import Budget
     from .copying import FollowParts, Tally
+    from .erasures import ErasureClaims
     from .list_notes import KnownNote
     from .sources import Source
     from .transfer import VerifiedBundle
@@ -68,6 +71,9 @@ if TYPE_CHECKING:
 
 _ATTEMPTS: Final = 5
 """How often a pull is planned again because a push came in between."""
+
+_TILES_KEPT: Final = 128
+"""Most tiles that evidence holds, 1 MiB: enough for eight million leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,11 @@ class Pull:
         follow: Why we copy it.
         log: Our copy as it is now.
         progress: Told (entries we have, entries there are) after each batch.
+        budget: When to stop although there is more; never, if there is none.
+
+    Attributes:
+        is_complete: Whether everything was copied up to the checkpoint that was newest
+            when the pull began.
     """
 
     def __init__(
@@ -97,7 +108,10 @@ class Pull:
         follow: Follow,
         log: Log,
         progress: Progress | None = None,
+        budget: Budget | None = None,
     ) -> None:
+        self.is_complete = True
+        self._budget = budget
         self._parts = parts
         self._source = source
         self._peer = source.owner
@@ -107,6 +121,19 @@ class Pull:
         self._copy = Copy(parts, source=source, follow=follow, log=log)
         self._progress = progress
         self._note: KnownNote | None = None
+
+    @property
+    def claims(self) -> ErasureClaims:
+        """What the peer says is erased, and what it proved so far."""
+        return self._copy.claims
+
+    def go_on(self, claims: ErasureClaims) -> None:
+        """Take over what an earlier pull, which was not complete, was told.
+
+        A body may be said to be erased long before the ERASE comes that proves it. If
+        each pull began anew, a peer could withhold bodies by dragging a copy out.
+        """
+        self._copy.claims = claims
 
     async def run(self, note: KnownNote) -> Tally:
         """Pull everything up to the newest checkpoint.
@@ -234,8 +261,18 @@ class Pull:
                 signed.head.tree_size,
                 None if anchor is None else anchor.tree_size,
             )
-        tiles = await fetch_tiles(self._parts.client, self._asked, self._origin, needed)
-        evidence = b"\n".join((known.note, signed.note_bytes, *tiles.values()))
+        try:
+            async with asyncio.timeout(PLAN_SECONDS):
+                tiles = await fetch_tiles(
+                    self._parts.client, self._asked, self._origin, needed
+                )
+        except TimeoutError:
+            reason = "the hashes of its log come too slowly"
+            raise PeerUnavailableError(self._asked.name, reason) from None
+        # All of a large range would be a burden for whoever keeps it. The two notes
+        # convict where the tiles are missing.
+        kept = b"\n".join(tiles.values()) if len(tiles) <= _TILES_KEPT else b""
+        evidence = b"\n".join((known.note, signed.note_bytes, kept))
         with blaming(self._asked.name, what, evidence):
             return await asyncio.to_thread(
                 plan_range, frontier, signed.checkpoint, tiles, anchor=anchor
@@ -296,6 +333,10 @@ class Pull:
         bundles = fetch_bundles(self._parts.client, self._asked, span, own)
         async with aclosing(bundles):
             async for raw in bundles:
+                if self._is_over(batch):
+                    await self._copy.store(frontier, batch)
+                    self.is_complete = False
+                    return
                 if batch.is_full:
                     frontier = await self._copy.store(frontier, batch)
                     self._report(frontier.size, span.new_size)
@@ -305,11 +346,18 @@ class Pull:
                 )
                 self._check_begin(bundle)
                 batch.add(bundle)
+                if self._budget is not None:
+                    self._budget.spend(len(raw.entries) + len(raw.bodies))
                 if bundle.unsupported is not None:
                     await self._copy.stop_before(frontier, batch, bundle.unsupported)
                     return
         await self._copy.finish(frontier, batch, signed)
         self._report(span.new_size, span.new_size)
+
+    def _is_over(self, batch: Batch) -> bool:
+        # Never before something new is in hand, so that every turn gets on.
+        budget = self._budget
+        return budget is not None and budget.is_spent and bool(batch.entries)
 
     def _check_begin(self, bundle: VerifiedBundle) -> None:
         """Refuse a log that does not begin where the one before it ended."""

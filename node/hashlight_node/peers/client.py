@@ -28,6 +28,7 @@ from hashlight_protocol import (
     parse_origin,
 )
 
+from .clocks import PeerClocks
 from .errors import PeerMisbehavedError, PeerUnavailableError
 from .network import Base, parse_base
 from .transport import Answer, Question, Transport, is_unmodified, refusal
@@ -108,6 +109,9 @@ class PeerClient:
     Every method may raise `PeerUnavailableError`, `PeerRefusedError` and
     `PeerMisbehavedError`. A peer that is not dialable is unavailable to all of them.
 
+    Attributes:
+        clocks: Which peers say that our time is not theirs.
+
     Args:
         session: From `open_session`; belongs to the caller.
         node_name: This node.
@@ -129,11 +133,13 @@ class PeerClient:
         timeout_seconds: int,
     ) -> None:
         self._node_name = node_name
+        self.clocks = PeerClocks()
         self._transport = Transport(
             session,
             key_id=f"{node_name}#{http_key_id}",
             signer=http_signer,
             clock=clock,
+            clocks=self.clocks,
             timeout_seconds=timeout_seconds,
         )
         self._requests: dict[str, asyncio.Semaphore] = {}

@@ -2,6 +2,7 @@
 
 PeerError
 ├── PeerUnavailableError   no answer now; trying again later may help
+│   └── PeerClockSkewError its clock and ours differ too much
 ├── PeerRefusedError       the answer is no; trying again alone changes nothing
 └── PeerMisbehavedError    an answer that SPEC.md forbids; the bytes are kept
 """
@@ -44,6 +45,21 @@ class PeerUnavailableError(PeerError):
         super().__init__(peer, f"peer {peer} is unavailable: {reason}")
         self.reason = reason
         self.retry_after_seconds = retry_after_seconds
+
+
+class PeerClockSkewError(PeerUnavailableError):
+    """The peer takes no signature of ours, because its clock shows another time.
+
+    Attributes:
+        offset_seconds: How far its clock is ahead of ours, as it says; negative if it
+            is behind.
+    """
+
+    def __init__(self, peer: str, offset_seconds: int) -> None:
+        where = "ahead of" if offset_seconds >= 0 else "behind"
+        reason = f"its clock is {abs(offset_seconds)} s {where} ours"
+        super().__init__(peer, reason)
+        self.offset_seconds = offset_seconds
 
 
 class PeerRefusedError(PeerError):

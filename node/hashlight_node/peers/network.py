@@ -10,13 +10,14 @@ from __future__ import annotations
 import socket
 import ssl
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector
 
 from hashlight_protocol import MalformedError, is_base
+
+from .reachable import is_allowed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,22 +109,10 @@ def _build_factory(
     # aiohttp's type for what it passes is private: (family, type, proto, name, address)
     def factory(info: Any) -> socket.socket:  # noqa: ANN401
         family, kind, protocol, _, target = info
-        address = _unmap(ip_address(str(target[0]).partition("%")[0]))
-        if address.is_loopback:
-            allowed = allow_loopback
-        elif address.is_global and not address.is_multicast:
-            allowed = True
-        else:
-            allowed = allow_private and not (
-                address.is_multicast or address.is_unspecified
-            )
-        if not allowed:
+        if not is_allowed(
+            str(target[0]), allow_loopback=allow_loopback, allow_private=allow_private
+        ):
             raise AddressRefusedError
         return socket.socket(family, kind, protocol)
 
     return factory
-
-
-def _unmap(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return address if mapped is None else mapped

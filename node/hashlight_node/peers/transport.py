@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -23,12 +24,13 @@ from hashlight_protocol import (
 
 from .decoding import ACCEPTED, decode
 from .errors import (
+    PeerClockSkewError,
     PeerMisbehavedError,
     PeerRefusedError,
     PeerUnavailableError,
     digest_of,
 )
-from .network import AddressRefusedError, Base
+from .reasons import explain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,13 +38,26 @@ if TYPE_CHECKING:
     from hashlight_node.model import Clock
     from hashlight_protocol import RequestSigner
 
+    from .clocks import PeerClocks
+    from .network import Base
+
 _CONNECT_SECONDS: Final = 10
 _PROBLEM_BYTES: Final = 16 * 1024
+
+_SLOWEST_BYTES: Final = 1024
+"""Bytes a second that an answer must come with; who is slower holds a place that the
+peer's other answers need, and cannot keep up with any list."""
+
+_HEAD_START_SECONDS: Final = 5
+"""How long an answer may stand still at most, when nothing of it was in hand."""
+
 _EVIDENCE_BYTES: Final = 64 * 1024
 _MAX_RETRY_SECONDS: Final = 86_400
 _CODE: Final = re.compile(r"hsf:([a-z]{1,20}(?:-[a-z]{1,20}){0,4})", re.ASCII)
 _NOT_MODIFIED: Final = 304
+_FORBIDDEN: Final = 403
 _TOO_MANY_REQUESTS: Final = 429
+_CENTURY_SECONDS: Final = 100 * 366 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +121,7 @@ class Transport:
         key_id: `<node>#<http key id>` of this node.
         signer: Holds that key.
         clock: For the time in signatures.
+        clocks: Told which peers say that our time is not theirs.
         timeout_seconds: From the request's start to the answer's last byte, on top of
             what a long poll may wait.
     """
@@ -117,9 +133,11 @@ class Transport:
         key_id: str,
         signer: RequestSigner,
         clock: Clock,
+        clocks: PeerClocks,
         timeout_seconds: int,
     ) -> None:
         self._session = session
+        self._clocks = clocks
         self._credentials = (key_id, signer)
         self._clock = clock
         self._timeout_seconds = timeout_seconds
@@ -145,7 +163,8 @@ class Transport:
             The answer, whatever its status below 500 is, 429 excepted.
 
         Raises:
-            PeerUnavailableError: No answer, not in time, or 429 or 5xx.
+            PeerUnavailableError: No answer, not in time, or 429 or 5xx; or its clock
+                and ours differ, so that it refuses whatever we sign.
             PeerMisbehavedError: The answer is larger than its limit, its coding is
                 broken, or no request can be made to its base.
         """
@@ -154,7 +173,24 @@ class Transport:
         except ProtocolError as error:
             # What we ask is in order, so it is where the peer wants to be asked.
             raise _misbehaved(peer, question, error, base.url.encode()) from error
-        return await self._send(peer, base, question, headers)
+        answer = await self._send(peer, base, question, headers)
+        self._compare_clocks(peer, answer)
+        return answer
+
+    def _compare_clocks(self, peer: str, answer: Answer) -> None:
+        """Learn from an answer whether the peer takes our signatures' times.
+
+        Raises:
+            PeerClockSkewError: It does not. Both may be right tomorrow, so this is no
+                refusal that would need an operator's word.
+        """
+        if answer.status != _FORBIDDEN:
+            self._clocks.agree(peer)
+            return
+        offset_seconds = _clock_offset(answer, self._clock())
+        if offset_seconds is not None:
+            self._clocks.differ(peer, offset_seconds)
+            raise PeerClockSkewError(peer, offset_seconds)
 
     def _sign(self, base: Base, question: Question) -> dict[str, str]:
         path = base.path + question.path
@@ -202,7 +238,7 @@ class Transport:
             raise PeerUnavailableError(peer, reason) from None
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             # UnicodeError: a name that no resolver could even be asked for.
-            raise PeerUnavailableError(peer, _reason(error)) from error
+            raise PeerUnavailableError(peer, explain(error)) from error
 
 
 async def _receive(
@@ -235,13 +271,24 @@ async def _read(
 ) -> bytes:
     chunks: list[bytes] = []
     total_bytes = 0
-    async for chunk in response.content.iter_any():
-        chunks.append(chunk)
-        total_bytes += len(chunk)
-        if total_bytes > limit_bytes:
-            # The rest is not read: leaving the response closes the connection.
-            cause = TooLargeError("answer", limit_bytes)
-            raise _misbehaved(peer, question, cause, b"".join(chunks))
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    patience = asyncio.timeout(_HEAD_START_SECONDS)
+    try:
+        async with patience:
+            async for chunk in response.content.iter_any():
+                chunks.append(chunk)
+                total_bytes += len(chunk)
+                if total_bytes > limit_bytes:
+                    # The rest is not read: leaving the response closes the connection.
+                    cause = TooLargeError("answer", limit_bytes)
+                    raise _misbehaved(peer, question, cause, b"".join(chunks))
+                seconds = _HEAD_START_SECONDS + total_bytes / _SLOWEST_BYTES
+                patience.reschedule(started + seconds)
+    except TimeoutError:
+        if not patience.expired():
+            raise  # All the time that the request had is over.
+        raise PeerUnavailableError(peer, "its answer comes too slowly") from None
     return b"".join(chunks)
 
 
@@ -262,13 +309,26 @@ def is_unmodified(answer: Answer) -> bool:
     return answer.status == _NOT_MODIFIED
 
 
-def _problem_code(answer: Answer) -> str:
-    unknown = "redirect" if 300 <= answer.status < 400 else "no-reason-given"  # noqa: PLR2004
+def _clock_offset(answer: Answer, now: int) -> int | None:
+    """Read how far a peer's clock is ahead of ours, if that is why it refuses."""
+    told = _problem(answer).get("now")
+    if _problem_code(answer) != "clock-skew" or type(told) is not int:
+        return None
+    # Numbers of JSON are within 2^53; more than a century is said as one.
+    return max(-_CENTURY_SECONDS, min(told - now, _CENTURY_SECONDS))
+
+
+def _problem(answer: Answer) -> Mapping[str, object]:
     try:
         document = parse_ijson(answer.body, max_bytes=_PROBLEM_BYTES)
     except ProtocolError:
-        return unknown
-    kind = document.get("type") if isinstance(document, dict) else None
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _problem_code(answer: Answer) -> str:
+    unknown = "redirect" if 300 <= answer.status < 400 else "no-reason-given"  # noqa: PLR2004
+    kind = _problem(answer).get("type")
     match = _CODE.fullmatch(kind) if isinstance(kind, str) else None
     return unknown if match is None else match[1]
 
@@ -279,17 +339,3 @@ def _retry_after(response: aiohttp.ClientResponse) -> int | None:
     if not (value.isascii() and value.isdecimal() and len(value) <= 6):  # noqa: PLR2004
         return None
     return min(int(value), _MAX_RETRY_SECONDS)
-
-
-def _reason(error: aiohttp.ClientError | OSError | UnicodeError) -> str:
-    """Say what went wrong without anything that the peer wrote."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return "its TLS certificate is not trusted"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "its name does not resolve"
-    inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    if isinstance(inner, AddressRefusedError):
-        return str(inner)
-    if isinstance(inner, ConnectionRefusedError):
-        return "nobody listens at its address"
-    return f"the connection failed ({type(inner).__name__})"

@@ -45,6 +45,7 @@ from hashlight_node.last_signed import LastSignedError
 from hashlight_node.matching.image import ImageRefusedError
 from hashlight_node.observability import Metrics, configure_logging, render_metrics
 from hashlight_node.peers.errors import (
+    PeerClockSkewError,
     PeerError,
     PeerMisbehavedError,
     PeerRefusedError,
@@ -87,6 +88,7 @@ OURS = {
     LastSignedError,
     LogHeldError,
     NodeUnavailableError,
+    PeerClockSkewError,
     PeerUnavailableError,
     ScrubError,
     SignerUnavailableError,

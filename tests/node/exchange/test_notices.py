@@ -73,6 +73,25 @@ async def test_of_two_times_for_later_work_the_earlier_counts(
     notices.close()
 
 
+async def test_later_work_is_put_off_further_and_never_earlier(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shares = iter([0.0, 0.5])
+    notices = Notices(jitter=lambda: next(shares))
+    loop = asyncio.get_running_loop()
+    fires: list[float] = []
+
+    def call_at(when: float, _: object) -> asyncio.TimerHandle:
+        fires.append(when - loop.time())
+        return asyncio.TimerHandle(when, lambda: None, (), loop)
+
+    monkeypatch.setattr(loop, "call_at", call_at)
+    for peer in ("a", "b"):
+        notices.sync_later(peer, "ncii", 100)
+    monkeypatch.undo()
+    assert fires == [pytest.approx(100, abs=1), pytest.approx(150, abs=1)]
+
+
 async def test_each_peer_has_its_own_time_for_later_work() -> None:
     notices = Notices()
     notices.push_later("slow", "log", 300)

@@ -11,10 +11,14 @@ from dataclasses import replace
 import pytest
 import zstandard
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from hashlight_node.model import Peer, PeerState
+from hashlight_node.peers import transport
 from hashlight_node.peers.client import Cosigned, Fetched, KnownSize, PeerClient
+from hashlight_node.peers.clocks import PeerClocks
 from hashlight_node.peers.errors import (
+    PeerClockSkewError,
     PeerMisbehavedError,
     PeerRefusedError,
     PeerUnavailableError,
@@ -511,3 +515,101 @@ async def test_a_peer_that_is_not_dialable_is_never_connected_to(
         with pytest.raises(PeerUnavailableError):
             await asked
     assert shield.asked == []
+
+
+async def test_an_answer_that_trickles_is_given_up_before_its_time_is_over(
+    shield: PeerSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "_HEAD_START_SECONDS", 0.3)
+
+    async def act(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(1000):
+            await response.write(b"x" * 20)  # 400 bytes a second, below the least.
+            await asyncio.sleep(0.05)
+        return response
+
+    shield.play("checkpoint", act)
+    started = asyncio.get_running_loop().time()
+    async with open_session(allow_loopback=True, allow_private=False) as session:
+        patient = PeerClient(
+            session,
+            node_name="alpha.example",
+            http_key_id="h1",
+            http_signer=SIGNER,
+            clock=CLOCK,
+            timeout_seconds=30,
+        )
+        with pytest.raises(PeerUnavailableError, match="comes too slowly"):
+            await patient.fetch_checkpoint(pinned(shield), ORIGIN)
+    assert asyncio.get_running_loop().time() - started < 3
+
+
+async def test_an_answer_that_is_slow_but_steady_is_read(
+    shield: PeerSimulator, client: PeerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "_HEAD_START_SECONDS", 0.2)
+
+    async def act(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(8):
+            await response.write(b"x" * 200)
+            await asyncio.sleep(0.08)
+        return response
+
+    shield.play("checkpoint", act)
+    fetched = await client.fetch_checkpoint(pinned(shield), ORIGIN)
+    assert fetched is not None
+    assert len(fetched.body) == 1600
+
+
+@pytest.mark.parametrize("offset", [-400_000, 86_400])
+async def test_a_clock_that_differs_is_told_and_forgotten_when_it_is_mended(
+    shield: PeerSimulator, client: PeerClient, offset: int
+) -> None:
+    problem = b'{"type":"hsf:clock-skew","status":403,"now":%d}' % (CLOCK() + offset)
+    shield.play("checkpoint", answering(403, problem))
+    with pytest.raises(PeerClockSkewError, match=f"{abs(offset)} s") as caught:
+        await client.fetch_checkpoint(pinned(shield), ORIGIN)
+    assert caught.value.offset_seconds == offset
+    assert client.clocks.offset_seconds(shield.name) == offset
+
+    shield.honest()
+    await client.fetch_checkpoint(pinned(shield), ORIGIN)
+    assert client.clocks.offset_seconds(shield.name) is None
+
+
+@pytest.mark.parametrize(
+    "now", [b'"soon"', b"1.5", b"true", b"null", b"[1]"], ids=bytes.decode
+)
+async def test_a_senseless_time_is_a_refusal_like_others(
+    shield: PeerSimulator, client: PeerClient, now: bytes
+) -> None:
+    body = b'{"type":"hsf:clock-skew","now":%b}' % now
+    shield.play("checkpoint", answering(403, body))
+    with pytest.raises(PeerRefusedError, match="clock-skew"):
+        await client.fetch_checkpoint(pinned(shield), ORIGIN)
+    assert client.clocks.offset_seconds(shield.name) is None
+
+
+async def test_a_clock_that_is_off_by_ages_is_off_by_a_century(
+    shield: PeerSimulator, client: PeerClient
+) -> None:
+    body = b'{"type":"hsf:clock-skew","now":9007199254740991}'
+    shield.play("checkpoint", answering(403, body))
+    with pytest.raises(PeerClockSkewError) as caught:
+        await client.fetch_checkpoint(pinned(shield), ORIGIN)
+    assert caught.value.offset_seconds == 100 * 366 * 86_400
+
+
+def test_a_difference_is_logged_once_until_it_changes() -> None:
+    clocks = PeerClocks()
+    with capture_logs() as lines:
+        for offset in (500, 501, 510, 900, 901):
+            clocks.differ("shield.example", offset)
+        clocks.agree("shield.example")
+        clocks.agree("shield.example")
+        clocks.differ("shield.example", 901)
+    assert [line.get("offset_seconds") for line in lines] == [500, 900, None, 901]

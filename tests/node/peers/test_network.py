@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from hashlight_node.peers.network import open_session, parse_base
+from hashlight_node.peers.reachable import is_allowed
 from hashlight_protocol import MalformedError
 
 
@@ -60,6 +61,10 @@ def test_a_base_is_taken_as_it_is(url: str) -> None:
         "https:///path",
         "https://node.example\n",
         "https://nöde.example",
+        "https://sh\u0456eld.example",  # Cyrillic
+        "https://node.example@evil.example",
+        "https://[fe80::1%25eth0]",
+        "http://[::ffff:127.0.0.1]:8440",
         "https://a..b",
         "https://.",
         f"https://{'a' * 64}.example",
@@ -99,10 +104,28 @@ async def _reason(url: str, *, loopback: bool = False, private: bool = False) ->
         "http://[fe80::1]:1/",
         "http://[fd00::1]:1/",
         "http://[::]:1/",
+        "http://[fe80::1%25eth0]:1/",
+        "http://0x7f.1:1/",
+        "http://user@127.0.0.1:1/",
+        "http://[::127.0.0.1]:1/",
+        "http://[::ffff:0:10.0.0.1]:1/",
+        "http://[64:ff9b::10.0.0.1]:1/",
+        "http://[64:ff9b::169.254.169.254]:1/",
+        "http://[64:ff9b:1::1]:1/",
+        "http://[2002:7f00:1::1]:1/",
+        "http://[2002:c0a8:1::]:1/",
+        "http://[2001:0:53aa:64c:0:0:f5ff:fffe]:1/",
+        "http://[fec0::1]:1/",
     ],
 )
 async def test_private_addresses_are_not_called(url: str) -> None:
     assert "not one that this node may call" in await _reason(url)
+
+
+@pytest.mark.parametrize("host", ["2130706433", "0177.0.0.1", "127.1", "0x7f000001"])
+async def test_other_spellings_of_this_machine_are_not_called(host: str) -> None:
+    reason = await _reason(f"http://{host}:1/")
+    assert "may call" in reason or "not a canonical IPv4 address" in reason
 
 
 async def test_loopback_is_called_by_a_node_that_lives_there() -> None:
@@ -150,6 +173,30 @@ async def test_a_name_is_judged_by_the_address_that_is_connected_to() -> None:
                 await session.get("http://node.example:1/")
             connector.clear_dns_cache()
             assert "may call" in str(caught.value.os_error)
+
+
+@pytest.mark.parametrize(
+    ("address", "loopback", "private", "expected"),
+    [
+        ("1.1.1.1", False, False, True),
+        ("2606:4700::1111", False, False, True),
+        ("::ffff:1.1.1.1", False, False, True),
+        ("64:ff9b::1.1.1.1", False, False, True),
+        ("2002:101:101::1", False, False, True),
+        ("64:ff9b::7f00:1", False, True, False),
+        ("64:ff9b::7f00:1", True, False, True),
+        ("2002:a00:1::1", False, True, True),
+        ("2001:0:53aa:64c::1", False, True, True),
+        ("::ffff:224.0.0.1", True, True, False),
+        ("64:ff9b::", True, True, False),
+        ("fe80::1%eth0", False, True, True),
+    ],
+)
+def test_an_address_is_judged_as_the_one_that_is_reached(
+    address: str, *, loopback: bool, private: bool, expected: bool
+) -> None:
+    allowed = is_allowed(address, allow_loopback=loopback, allow_private=private)
+    assert allowed is expected
 
 
 async def test_tls_is_1_3_or_nothing() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
+import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -30,22 +32,30 @@ class Certificate:
     key: Path
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    directory = tmp_path_factory.mktemp("tls")
+def certify(
+    directory: Path, *, address: str, valid_days: tuple[int, int]
+) -> Certificate:
+    """Make a certificate by itself.
+
+    Args:
+        directory: Where its files go.
+        address: Whose it is.
+        valid_days: From when to when, counted from now.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
     now = dt.datetime.now(dt.UTC)
-    address = x509.IPAddress(ip_address("127.0.0.1"))
+    first, last = (now + dt.timedelta(days=days) for days in valid_days)
+    owner = x509.IPAddress(ip_address(address))
     signed = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .not_valid_before(first)
+        .not_valid_after(last)
+        .add_extension(x509.SubjectAlternativeName([owner]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -59,6 +69,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
         )
     )
     return made
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    directory = tmp_path_factory.mktemp("tls")
+    return certify(directory, address="127.0.0.1", valid_days=(-1, 1))
 
 
 @asynccontextmanager
@@ -107,17 +123,72 @@ async def test_tls_1_3_with_a_trusted_certificate_works(
 
 async def test_an_untrusted_certificate_is_refused(certificate: Certificate) -> None:
     async with serving(certificate, ssl.TLSVersion.TLSv1_3) as base:
-        with pytest.raises(PeerUnavailableError, match="certificate is not trusted"):
+        with pytest.raises(
+            PeerUnavailableError, match="not trusted: it is self-signed"
+        ):
             await fetch(base, None)
 
 
 async def test_an_older_tls_is_refused(certificate: Certificate) -> None:
     trusted = ssl.create_default_context(cafile=str(certificate.chain))
     async with serving(certificate, ssl.TLSVersion.TLSv1_2) as base:
-        with pytest.raises(PeerUnavailableError, match="the connection failed"):
+        with pytest.raises(PeerUnavailableError, match="perhaps it lacks TLS"):
             await fetch(base, trusted)
 
 
 async def test_a_name_that_does_not_resolve_is_unavailable() -> None:
     with pytest.raises(PeerUnavailableError, match="does not resolve"):
         await fetch("https://nothing.invalid", None)
+
+
+@pytest.mark.parametrize(
+    ("address", "valid_days", "reason"),
+    [
+        ("127.0.0.1", (-9, -1), "certificate has expired"),
+        ("127.0.0.1", (1, 9), "certificate is not valid yet"),
+        ("127.0.0.2", (-1, 1), "certificate is for another"),
+    ],
+)
+async def test_an_operator_is_told_what_is_wrong_with_a_certificate(
+    tmp_path: Path, address: str, valid_days: tuple[int, int], reason: str
+) -> None:
+    certificate = certify(tmp_path, address=address, valid_days=valid_days)
+    trusted = ssl.create_default_context(cafile=str(certificate.chain))
+    async with serving(certificate, ssl.TLSVersion.TLSv1_3) as base:
+        with pytest.raises(PeerUnavailableError, match=reason):
+            await fetch(base, trusted)
+
+
+def _refuse_handshakes(listening: socket.socket, context: ssl.SSLContext) -> None:
+    connection, _ = listening.accept()
+    with connection, suppress(ssl.SSLError):
+        context.wrap_socket(connection, server_side=True)
+
+
+async def test_a_peer_that_says_that_it_has_no_tls_1_3_is_told_apart(
+    certificate: Certificate,
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.chain, certificate.key)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        refusing = asyncio.create_task(
+            asyncio.to_thread(_refuse_handshakes, listening, context)
+        )
+        port = listening.getsockname()[1]
+        with pytest.raises(PeerUnavailableError, match="does not speak TLS"):
+            await fetch(f"https://127.0.0.1:{port}", None)
+        await refusing
+
+
+async def test_what_does_not_speak_tls_at_all_is_told_apart() -> None:
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 Hello\r\n\r\n" * 9)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(PeerUnavailableError, match="answer with TLS as it should"):
+            await fetch(f"https://127.0.0.1:{port}", None)

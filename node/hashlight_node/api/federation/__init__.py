@@ -9,6 +9,7 @@ Source: SPEC.md#endpoints.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from hashlight_node.api import build_application
@@ -20,6 +21,7 @@ from .gossip import add_gossip_routes
 from .logs import add_log_routes
 from .mirror import add_mirror_routes
 from .parts import PARTS, FederationParts
+from .quota import Quotas
 from .uploads import add_upload_routes
 from .witness import add_witness_routes
 
@@ -54,7 +56,9 @@ def build_federation(
         log_requests=log_requests,
     )
     app[PARTS] = parts
-    app.middlewares.append(build_gate(authenticator))
+    app.middlewares.append(
+        build_gate(authenticator, Quotas(metrics.of_peers, time.monotonic))
+    )
     add_descriptor_route(app)
     add_log_routes(app)
     add_witness_routes(app)

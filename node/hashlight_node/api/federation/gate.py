@@ -15,10 +15,12 @@ from hashlight_node.api.authentication import (
     ConcurrencyLimit,
     read_body,
 )
+from hashlight_node.api.errors import RequestError
 from hashlight_protocol import (
     MAX_ADD_CHECKPOINT_BYTES,
     MAX_EVIDENCE_BYTES,
     MalformedError,
+    ProtocolError,
 )
 
 from .gossip import EVIDENCE_PATH
@@ -26,6 +28,8 @@ from .uploads import is_upload
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
+
+    from .quota import Quotas
 
 DESCRIPTOR_PATH: Final = "/.well-known/hsf"
 """The only resource that a request without a signature gets."""
@@ -36,7 +40,7 @@ _WRITE_SECONDS: Final = 20
 # The largest answer is a few megabytes; who reads it slower than that cannot follow.
 
 
-def build_gate(authenticator: Authenticator) -> Middleware:
+def build_gate(authenticator: Authenticator, quotas: Quotas) -> Middleware:
     """Make the middleware that authenticates and bounds every request.
 
     Fail closed: a path that no route knows needs a signature too, so a forgotten
@@ -50,16 +54,25 @@ def build_gate(authenticator: Authenticator) -> Middleware:
         if request.raw_path == DESCRIPTOR_PATH:
             if request.can_read_body:
                 raise MalformedError("request", "this operation takes no body")
+            quotas.admit_stranger("descriptor")
             with limit.enter(_STRANGERS):
                 return await handler(request)
-        peer = await authenticator.authenticate(request)
+        try:
+            peer = await authenticator.authenticate(request)
+        except (ProtocolError, RequestError):
+            quotas.admit_stranger("refusal")
+            raise
+        quotas.admit_peer(peer.name)
         with limit.enter(peer.peer_id):
             request[PEER] = peer
             if not is_upload(request):
                 request[BODY] = await read_body(request, _body_bytes(request))
             response = await handler(request)
             # An answer that nobody reads takes memory as long as it is not sent.
-            await _send(request, response)
+            try:
+                await _send(request, response)
+            finally:
+                quotas.charge_peer(peer.name, request.writer.output_size)
             return response
 
     return gate

@@ -137,6 +137,7 @@ async def _refresh(parts: LocalParts) -> None:
     for each in status.lists:
         metrics.show_log(each.origin, each.role, each.size)
     for peer in status.peers:
+        metrics.of_peers.show_clock_offset(peer.name, parts.clock_offset(peer.name))
         for follow in peer.follows:
             metrics.show_follow(
                 peer.name,

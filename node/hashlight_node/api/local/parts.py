@@ -85,6 +85,8 @@ class LocalParts(LookupParts):
         identity: The key that signs its list notes.
         worker_metrics: Asks the worker processes for what they count; empty if there
             are none.
+        clock_offset: Tells how many seconds a peer's clock is ahead of ours, if the
+            peer takes no signature of ours for that reason.
         snapshots_sent: How many snapshots are made and sent.
         event_streams: How many readers follow what changes.
         previews_made: How many lists are gone through to tell what a grant would do.
@@ -110,6 +112,7 @@ class LocalParts(LookupParts):
     snapshots: Snapshots
     matcher: Matcher
     worker_metrics: Callable[[], Awaitable[Mapping[str, bytes]]] = _none
+    clock_offset: Callable[[str], int | None] = lambda _: None
     snapshots_sent: Pressure = field(default_factory=for_snapshots)
     event_streams: Pressure = field(default_factory=for_event_streams)
     previews_made: Pressure = field(default_factory=for_snapshots)

@@ -50,7 +50,10 @@ async def get_status(call: Call[None]) -> StatusAnswer:
     return {
         "node": status.node,
         "lists": [_show_list(each) for each in status.lists],
-        "peers": [_show_peer(each, status.standings) for each in status.peers],
+        "peers": [
+            _show_peer(each, status.standings, call.parts.clock_offset(each.name))
+            for each in status.peers
+        ],
         "behind_relays": [
             show_standing(one) for one in status.standings if one.via is not None
         ],
@@ -88,12 +91,17 @@ def _show_alert(alert: Alert) -> AlertShown:
     }
 
 
-def _show_peer(status: PeerStatus, standings: Sequence[Standing]) -> PeerStatusShown:
+def _show_peer(
+    status: PeerStatus,
+    standings: Sequence[Standing],
+    clock_offset_seconds: int | None,
+) -> PeerStatusShown:
     return {
         "name": status.name,
         "base": status.base,
         "state": status.state,
         "contacted_at": optional_instant(status.contacted_at),
+        "clock_offset_seconds": clock_offset_seconds,
         "grants": [*map(show_grant, status.grants)],
         "follows": [follow.list_name for follow in status.follows],
         "deliveries": [

@@ -73,6 +73,13 @@ class PeerStatusShown(TypedDict):
     base: str
     state: PeerState
     contacted_at: Timestamp | None
+    clock_offset_seconds: Annotated[
+        int | None,
+        Field(
+            description="How far its clock is ahead of ours, negative if it is behind, "
+            "as it says when it refuses the time of our signature. Null if it takes it."
+        ),
+    ]
     grants: Annotated[
         list[PeerGrant], Field(description="Our lists that it may fetch, and how far.")
     ]
