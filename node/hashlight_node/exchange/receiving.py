@@ -12,6 +12,7 @@ Source: C2SP tlog-mirror; SPEC.md#uploads.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,7 @@ from hashlight_protocol import (
     KnownHead,
     MalformedError,
     MirrorInfo,
+    TooLargeError,
     UnknownKeyError,
     check_bodies,
     check_package,
@@ -252,7 +254,8 @@ class Receiver:
         )
         if conflict is not None:
             # The answer reaches a sender only that is not writing any more.
-            await packages.drain()
+            with suppress(TooLargeError):
+                await packages.drain()
             size = max(conflict.tree_size, conflict.next_entry)
             return Unfit(MirrorInfo(size, conflict.next_entry))
         source = Source(peer, peer)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import zstandard
 
+from hashlight_node.api.federation import uploads
 from hashlight_node.model import FollowState, LogState, RecordState
 from hashlight_node.observability import render_metrics
 from hashlight_node.store import deliveries, records
@@ -38,6 +39,10 @@ from support.made_records import indicator, indicators
 from support.uploads import ADD_ENTRIES, ADD_NOTE, UploadedLog, info_of
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from aiohttp import web
+
     from hashlight_node.store.database import Connection
 
 
@@ -297,6 +302,30 @@ async def test_a_bomb_is_refused_after_some_of_it(
     assert await mine.stored_size() == 1
     answer = await mine.post(ADD_NOTE, bomb, Content_Encoding=coding)
     assert answer.status in {413, 415}
+
+
+async def test_a_bomb_behind_what_does_not_fit_is_not_decoded_to_its_end(
+    mine: UploadedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_ENTRIES_BYTES", 1_000_000)
+    await bring(mine)
+    pieces = []
+    read = uploads.read_pieces
+
+    async def counted(
+        request: web.Request, *, limit_bytes: int
+    ) -> AsyncGenerator[bytes]:
+        async for piece in read(request, limit_bytes=limit_bytes):
+            pieces.append(len(piece))
+            yield piece
+
+    monkeypatch.setattr(uploads, "read_pieces", counted)
+    head = encode_add_entries(AddEntries(mine.origin, 9, 12))
+    bomb = zstandard.compress(head + bytes(100_000_000))
+    answer = await mine.post(ADD_ENTRIES, bomb, Content_Encoding="zstd")
+    # It is told where to go on all the same.
+    assert (answer.status, info_of(answer).next_entry) == (409, 1)
+    assert sum(pieces) < 5_000_000
 
 
 async def test_what_is_not_sent_as_it_must_be_is_refused(mine: UploadedLog) -> None:
