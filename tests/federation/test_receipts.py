@@ -133,7 +133,7 @@ async def test_a_quiet_hour_ends_with_fresh_signatures(
         "ncii", alpha.name, before=None, limit=100
     )
     witness = alpha.node.foundation.keyring.witness.key
-    seen = [it for it in found.notes if it.moment.said == "delivered"]
+    seen = [it for it, _ in found.notes if it.moment.said == "delivered"]
     times = {verify_cosignature(it.note, witness) for it in seen}
     assert {clock.now, clock.now - HOUR} <= times
     assert len({it.moment.tree_size for it in seen[:2]}) == 1

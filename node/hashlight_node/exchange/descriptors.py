@@ -148,6 +148,17 @@ def descriptor_behind(
     raise UnknownKeyError("cosignature")
 
 
+def cosigner_of(conn: Connection, peer: Peer, note: bytes) -> str:
+    """Name the key by which a peer cosigned a note that we kept, as a vkey.
+
+    Empty if no key that we ever knew of the peer did.
+    """
+    try:
+        return encode_vkey(descriptor_behind(conn, peer, note)[1])
+    except UnknownKeyError:
+        return ""
+
+
 def open_as(identity: VerifierKey, raw: bytes) -> Descriptor:
     """Read a descriptor that came from a peer.
 

@@ -16,6 +16,7 @@ from hashlight_node.store.reissues import current_ref
 from hashlight_protocol import encode_vkey, open_descriptor, parse_vkey
 
 from .acknowledgements import descriptor_of
+from .descriptors import cosigner_of
 from .errors import UnknownRecordError
 
 if TYPE_CHECKING:
@@ -200,12 +201,14 @@ class _Case:
         if not granted and received_size <= self.leaf_index:
             return None
         # Of a pinned node whose descriptor nobody brought, no key is known.
-        cosigner = encode_vkey(descriptor_of(peer).mirror) if peer.descriptor else ""
+        current = encode_vkey(descriptor_of(peer).mirror) if peer.descriptor else ""
 
         def prove(withdrawn: Withdrawn) -> Proof:
             found = confirmations.first_covering(
                 conn, log.log_id, peer_id, withdrawn.leaf_index
             )
+            # The peer may have another key by now than the one it signed with.
+            cosigner = current if found is None else cosigner_of(conn, peer, found.note)
             return self._proof(withdrawn, found, cosigner)
 
         settled, retraction = self._both(prove)

@@ -10,8 +10,8 @@ from hashlight_node.model import Role
 from hashlight_node.store import deliveries, delivery_history, logs
 from hashlight_node.store import peers as peer_store
 
-from .acknowledgements import descriptor_of
 from .alerts import DEFAULT_RULES, find_alerts
+from .descriptors import cosigner_of
 from .disclosure import Insider
 from .erasure_report import read_report
 from .errors import UnknownListError, UnknownPeerError, UnknownRecordError
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from hashlight_node.store.database import Connection, Database
     from hashlight_node.store.delivery_history import Moment, SignedNote
-    from hashlight_protocol import Descriptor, Ref
+    from hashlight_protocol import Ref
 
     from .alerts import Alert, AlertRules
     from .erasure_report import ErasureReport
@@ -133,13 +133,11 @@ class SignedNotes:
 
     Attributes:
         origin: The list's log.
-        descriptor: The peer's, whose witness and mirror keys check the notes.
-        notes: The newest first.
+        notes: The newest first, each with the vkey of the peer that checks it.
     """
 
     origin: str
-    descriptor: Descriptor
-    notes: tuple[SignedNote, ...]
+    notes: tuple[tuple[SignedNote, str], ...]
 
 
 class Inspect:
@@ -278,7 +276,10 @@ class Inspect:
             notes = delivery_history.page_history(
                 conn, streak, before=before, limit=limit
             )
-            return SignedNotes(log.origin, descriptor_of(peer), tuple(notes))
+            return SignedNotes(
+                log.origin,
+                tuple((one, cosigner_of(conn, peer, one.note)) for one in notes),
+            )
 
         return await self._database.read(read)
 

@@ -24,6 +24,7 @@ from hashlight_protocol import (
     cosign,
     encode_add_checkpoint,
     encode_vkey,
+    parse_vkey,
     verify_cosignature,
 )
 from support.clock import START, ManualClock
@@ -141,12 +142,10 @@ async def test_a_heartbeat_brings_a_fresh_signature_although_nothing_is_new(
     found = await alpha.inspect.signed_notes(
         "ours", "shield.example", before=None, limit=10
     )
-    moments = [(it.moment.tree_size, it.moment.at) for it in found.notes]
+    moments = [(it.moment.tree_size, it.moment.at) for it, _ in found.notes]
     assert moments == [(3, START + n * HOUR) for n in (2, 1, 0)]
-    key = found.descriptor.witness
-    assert [verify_cosignature(it.note, key) for it in found.notes] == [
-        it.moment.at for it in found.notes
-    ]
+    for it, cosigner in found.notes:
+        assert verify_cosignature(it.note, parse_vkey(cosigner)) == it.moment.at
     one = await standing_of(alpha)
     assert one.delivered is not None
     assert (one.delivered.at, one.heartbeat_at) == (START, START + 2 * HOUR)

@@ -9,7 +9,7 @@ from hashlight_node.api.errors import InvalidParameterError
 from hashlight_node.exchange.errors import UnknownListError, UnknownPeerError
 from hashlight_node.model import Scope
 from hashlight_node.store.delivery_history import Moment, Signed
-from hashlight_protocol import Ref, encode_ref, encode_timestamp, encode_vkey
+from hashlight_protocol import Ref, encode_ref, encode_timestamp
 
 from .answers import JsonAnswer
 from .instants import optional_instant
@@ -20,7 +20,6 @@ from .paging import encode_cursor
 if TYPE_CHECKING:
     from hashlight_node.exchange.standing import Overdue, Progress, Standing
     from hashlight_node.store.delivery_history import SignedNote
-    from hashlight_protocol import Descriptor, VerifierKey
 
     from .models.deliveries import (
         OverdueShown,
@@ -73,12 +72,12 @@ async def list_signed_notes(call: Call[None]) -> SignedNotePage:
     notes = found.notes[: call.page.limit]
     cursor = None
     if len(notes) < len(found.notes):
-        moment = notes[-1].moment
+        moment = notes[-1][0].moment
         key = f"{moment.at}-{moment.tree_size}-{moment.said}"
         cursor = encode_cursor(call.page.kind, key)
     return {
         "origin": found.origin,
-        "notes": [_show_note(one, found.descriptor) for one in notes],
+        "notes": [_show_note(one, cosigner) for one, cosigner in notes],
         "next_cursor": cursor,
     }
 
@@ -120,23 +119,14 @@ def _show_overdue(origin: str, overdue: Overdue | None) -> OverdueShown | None:
     }
 
 
-def _show_note(one: SignedNote, descriptor: Descriptor) -> SignedNoteShown:
-    said = Signed(one.moment.said)
+def _show_note(one: SignedNote, cosigner: str) -> SignedNoteShown:
     return {
-        "kind": said,
+        "kind": Signed(one.moment.said),
         "tree_size": one.moment.tree_size,
         "at": encode_timestamp(one.moment.at),
         "note": one.note.decode(),
-        "cosigner": encode_vkey(_cosigner(said, descriptor)),
+        "cosigner": cosigner,
     }
-
-
-def _cosigner(said: Signed, descriptor: Descriptor) -> VerifierKey:
-    match said:
-        case Signed.DELIVERED:
-            return descriptor.witness
-        case Signed.APPLIED:
-            return descriptor.mirror
 
 
 def _parse_moment(key: str) -> Moment | None:

@@ -68,7 +68,7 @@ async def test_a_grant_says_how_far_it_goes_wherever_it_is_shown(api: LocalApi) 
     assert made["scope"] == scope
     assert (await api.get("/v1/grants")).json["grants"] == [made]
     shown = (await api.get(f"/v1/peers/{PEER}")).json
-    row = {name: made[name] for name in ("list", "granted_at", "scope")}
+    row = {name: made[name] for name in ("list", "granted_at", "scope", "relay")}
     assert shown["grants"] == [row]
     (peer,) = (await api.get("/v1/status")).json["peers"]
     assert peer["grants"] == [row]

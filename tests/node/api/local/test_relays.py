@@ -77,7 +77,7 @@ async def test_a_list_is_followed_through_a_relay_and_then_from_its_owner(
     api: LocalApi, peers: tuple[PeerSimulator, PeerSimulator]
 ) -> None:
     shield, gamma = peers
-    assert (await api.post("/v1/peers/pin", {"vkey": shield.vkey})).status == 201
+    assert (await api.post("/v1/pinned-peers", {"vkey": shield.vkey})).status == 201
     wish = {"peer": "shield.example", "list": "ncii", "via": "gamma.example"}
     reply = await api.post("/v1/follows", wish)
     assert (reply.status, reply.code) == (404, "unknown-peer")
