@@ -181,9 +181,7 @@ def _own(
         conn, caller.peer_id, name.list_name
     ):
         raise UnknownLogError
-    return SharedLog(
-        name, None, log, log.checkpoint, is_followed=False, may_ask=False
-    )
+    return SharedLog(name, None, log, log.checkpoint, is_followed=False, may_ask=False)
 
 
 def _keys(note: KnownNote | None, origin: str) -> tuple[VerifierKey, ...]:

@@ -158,7 +158,9 @@ async def test_a_relay_that_makes_up_names_does_not_fill_our_disk(
     node = await acknowledged(alpha)
     for number in range(3):
         made_up = [
-            RelayedNode(PeerSimulator(f"n{number}{it}.example", alpha.clock).identity.key)
+            RelayedNode(
+                PeerSimulator(f"n{number}{it}.example", alpha.clock).identity.key
+            )
             for it in range(2)
         ]
         _, known = await collect(alpha, relay, *made_up)
