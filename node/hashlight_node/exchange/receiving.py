@@ -55,10 +55,9 @@ from .errors import (
     UnknownFollowError,
     UnknownLogError,
 )
-from .evidence import quarantine_list
 from .first_copy import find_or_begin
 from .forks import refuse_forked
-from .sources import Source
+from .sources import Source, stop_list
 from .transfer import open_package
 from .turns import unbroken
 
@@ -363,7 +362,7 @@ class Receiver:
     ) -> None:
         now = self._parts.clock()
         await self._parts.database.write(
-            lambda conn: quarantine_list(conn, peer, list_name, error, now=now)
+            lambda conn: stop_list(conn, peer, list_name, error, now=now)
         )
 
 

@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from hashlight_node.exchange.sources import Source, stop_list
+from hashlight_node.exchange.sources import stop_list
 from hashlight_node.model import FollowState, LogState
 from hashlight_node.peers.errors import PeerMisbehavedError
 from hashlight_node.store import forks
-from hashlight_protocol import MalformedError, list_id, origin_hash, parse_policy
+from hashlight_protocol import (
+    AddEntries,
+    MalformedError,
+    encode_add_entries,
+    list_id,
+    origin_hash,
+    parse_policy,
+)
 from support.exchange_node import ExchangeNode, open_exchange_node
 from support.log_simulator import LogSimulator
 from support.made_records import indicators
@@ -20,6 +27,7 @@ from support.peer_simulator import PeerSimulator
 from .test_quorum import ORIGIN, WITNESSES, claimed, policy_text
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from support.clock import ManualClock
@@ -104,12 +112,30 @@ async def test_the_lie_of_a_relay_that_is_asked_no_more_is_not_the_owners(
         beta.name, "list note", MalformedError("list note", "it is none"), b"lie"
     )
     await alpha.database.write(
-        lambda conn: stop_list(conn, Source(owner, owner), "ncii", lie, now=1)
+        lambda conn: stop_list(conn, owner, "ncii", lie, now=1)
     )
     assert await blamed(alpha) == {(beta.name, "malformed")}
     assert (await alpha.log(ORIGIN)).state is LogState.ACTIVE
     follow = await alpha.follow(shield.name, "ncii")
     assert follow.state is FollowState.ACTIVE
+
+
+async def test_the_lie_of_a_relay_is_not_its_owners_who_brings_the_list_itself(
+    following: tuple[ExchangeNode, PeerSimulator], beta: PeerSimulator
+) -> None:
+    alpha, shield = following
+    await follow_through(alpha, beta, shield)
+    hashed = origin_hash(list_id(shield.name, "ncii"))
+    beta.copies[f"/hsf/v1/mirror/{hashed}/list-note"] = b"no note"
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield encode_add_entries(AddEntries(ORIGIN, 0, 0))
+
+    with pytest.raises(MalformedError):
+        await alpha.receiver.add_entries(await alpha.peer(shield.name), pieces())
+    assert await blamed(alpha) == {(beta.name, "malformed")}
+    follow = await alpha.follow(shield.name, "ncii")
+    assert (follow.via, follow.state) == (beta.name, FollowState.QUARANTINED)
 
 
 async def _silence(_: web.Request) -> web.StreamResponse:
