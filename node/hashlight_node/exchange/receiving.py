@@ -332,7 +332,7 @@ class Receiver:
             new_size=copy.tally.new_size,
         )
         return Mirrored(
-            _lines(copy.log.mirror_checkpoint or b"", self._parts.mirror.key)
+            _lines(copy.log.mirror_checkpoint or b"", self._parts.mirror.key.name)
         )
 
     async def _open(self, peer: Peer, name: LogName) -> _Target:
@@ -490,11 +490,7 @@ def _entries(conn: Connection, log: Log, bundle: BodyBundleId) -> tuple[bytes, .
     return parse_entry_bundle(raw or b"", bundle.width)
 
 
-def _lines(note: bytes, key: VerifierKey) -> bytes:
-    """Give the signature lines of one key."""
-    wanted = (key.name, key.key_id)
-    return b"".join(
-        encode_signature(one)
-        for one in parse_note(note).signatures
-        if (one.name, one.key_id) == wanted
-    )
+def _lines(note: bytes, name: str) -> bytes:
+    """Give the signature lines by keys of one name: two while one is replaced."""
+    mine = (one for one in parse_note(note).signatures if one.name == name)
+    return b"".join(map(encode_signature, mine))

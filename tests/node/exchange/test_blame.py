@@ -111,9 +111,7 @@ async def test_the_lie_of_a_relay_that_is_asked_no_more_is_not_the_owners(
     lie = PeerMisbehavedError(
         beta.name, "list note", MalformedError("list note", "it is none"), b"lie"
     )
-    await alpha.database.write(
-        lambda conn: stop_list(conn, owner, "ncii", lie, now=1)
-    )
+    await alpha.database.write(lambda conn: stop_list(conn, owner, "ncii", lie, now=1))
     assert await blamed(alpha) == {(beta.name, "malformed")}
     assert (await alpha.log(ORIGIN)).state is LogState.ACTIVE
     follow = await alpha.follow(shield.name, "ncii")

@@ -156,6 +156,7 @@ async def test_a_relay_that_makes_up_names_does_not_fill_our_disk(
 ) -> None:
     monkeypatch.setattr(relayed, "MAX_RELAYED_NODES", 3)
     node = await acknowledged(alpha)
+    known: list[RelayedAcknowledgement] = []
     for number in range(3):
         made_up = [
             RelayedNode(

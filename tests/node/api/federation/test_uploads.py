@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 import zstandard
 
-from hashlight_node.api.federation import uploads
+from hashlight_node.api.federation import content, uploads
+from hashlight_node.keys.signers import Signers
 from hashlight_node.model import FollowState, LogState, RecordState
 from hashlight_node.observability import render_metrics
 from hashlight_node.store import deliveries, records
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
+    COSIGNATURE,
     ED25519,
     AddEntries,
     Body,
@@ -87,6 +89,21 @@ async def test_the_answer_is_the_acknowledgement_of_everything_below_the_end(
     # A lost answer is given again.
     assert (await mine.upload(0)).body == answer.body
     assert (await mine.upload(4)).body == answer.body
+
+
+async def test_both_mirror_keys_acknowledge_while_one_replaces_the_other(
+    mine: UploadedLog,
+) -> None:
+    mirror = mine.world.running.foundation.keyring.mirror
+    assert isinstance(mirror, Signers)
+    old = mirror.newest
+    new = Ed25519Signer(old.key.name, COSIGNATURE, b"\x05" * 32)
+    mirror.every = (old, new)
+    await mine.announce()
+    answer = await mine.upload(0)
+    note = append_signatures(mine.log.note(), answer.body)
+    for key in (old.key, new.key):
+        assert verify_cosignature(note, key) == mine.world.clock()
 
 
 async def test_an_old_acknowledgement_is_no_sign_that_nothing_is_newer(
@@ -310,7 +327,7 @@ async def test_a_bomb_behind_what_does_not_fit_is_not_decoded_to_its_end(
     monkeypatch.setattr(uploads, "_ENTRIES_BYTES", 1_000_000)
     await bring(mine)
     pieces = []
-    read = uploads.read_pieces
+    read = content.read_pieces
 
     async def counted(
         request: web.Request, *, limit_bytes: int
