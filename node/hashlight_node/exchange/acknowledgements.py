@@ -36,7 +36,7 @@ from hashlight_protocol import (
 )
 
 from .cosigning import bare_note, note_cosigned_by
-from .descriptors import PeerDescriptors
+from .descriptors import PeerDescriptors, mirror_keys
 from .errors import RolledBackError, UnknownListError
 from .evidence import keep_evidence
 from .forks import keep_own_fork
@@ -210,14 +210,9 @@ class Collector:
         if log.role is Role.OWN and not await self._self_check.judge(peer.name, signed):
             # We signed this and do not have it: our store is an old one.
             raise RolledBackError(log.list_name)
-        try:
-            acknowledgement = _verify(peer, log, root_hash, signed, now=self._clock())
-        except PeerMisbehavedError as error:
-            if not isinstance(error.cause, UnknownKeyError):
-                raise
-            # A key that is newer than the descriptor that we have, perhaps.
-            peer = await self._descriptors.renew(peer)
-            acknowledgement = _verify(peer, log, root_hash, signed, now=self._clock())
+        acknowledgement = await self._open(peer, log, root_hash, signed)
+        if acknowledgement is None:
+            return None
         await self._database.write(lambda conn: _save(conn, log, peer, acknowledgement))
         if fetched.etag is not None:
             self._etags[key] = fetched.etag
@@ -233,6 +228,34 @@ class Collector:
                 keep_own_fork(conn, found, log, now=now)
 
         await self._database.write(keep)
+
+    async def _open(
+        self, peer: Peer, log: Log, root_hash: bytes, signed: SignedCheckpoint
+    ) -> Acknowledgement | None:
+        """Verify what a peer signed; None if it signed with a key of the past."""
+        now = self._clock()
+        try:
+            return _verify(peer, log, root_hash, signed, now=now)
+        except PeerMisbehavedError as error:
+            if not isinstance(error.cause, UnknownKeyError):
+                raise
+        # True when it was signed, and nothing since: the peer signs anew soon.
+        if await self._is_by_old_key(peer, signed):
+            return None
+        # A key that is newer than the descriptor that we have, perhaps.
+        fresh = await self._descriptors.renew(peer)
+        if await self._is_by_old_key(fresh, signed):
+            return None
+        return _verify(fresh, log, root_hash, signed, now=now)
+
+    async def _is_by_old_key(self, peer: Peer, signed: SignedCheckpoint) -> bool:
+        """Tell whether a key signed that the peer had once and has no more."""
+        mirror = descriptor_of(peer).mirror
+        said = {(one.name, one.key_id) for one in signed.opened.note.signatures}
+        known = await self._database.read(lambda conn: mirror_keys(conn, peer))
+        return (mirror.name, mirror.key_id) not in said and any(
+            (key.name, key.key_id) in said for key in known
+        )
 
     def _compare(
         self, conn: Connection, origin: str, peer: Peer, raw: bytes

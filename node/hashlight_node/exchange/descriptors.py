@@ -148,6 +148,13 @@ def descriptor_behind(
     raise UnknownKeyError("cosignature")
 
 
+def mirror_keys(conn: Connection, peer: Peer) -> list[VerifierKey]:
+    """Give every mirror key that we know a peer to have, or to have had."""
+    identity = parse_vkey(peer.identity_vkey)
+    kept = (peer.descriptor, *peer_store.past_descriptors(conn, peer.peer_id))
+    return [open_descriptor(raw, identity).mirror for raw in kept if raw]
+
+
 def cosigner_of(conn: Connection, peer: Peer, note: bytes) -> str:
     """Name the key by which a peer cosigned a note that we kept, as a vkey.
 
