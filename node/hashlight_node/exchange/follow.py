@@ -326,7 +326,7 @@ class Follower:
     ) -> None:
         now = self._parts.clock()
         await self._parts.database.write(
-            lambda conn: stop_list(conn, source, list_name, error, now=now)
+            lambda conn: stop_list(conn, source.owner, list_name, error, now=now)
         )
 
     async def _set(self, follow: Follow, state: FollowState, error: str) -> None:

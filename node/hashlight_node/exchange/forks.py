@@ -131,7 +131,12 @@ class ForkFinder:
         self._notices = notices
 
     async def examine(
-        self, owner: Peer, *, ours: SignedCheckpoint, theirs: SignedCheckpoint
+        self,
+        owner: Peer,
+        *,
+        ours: SignedCheckpoint,
+        theirs: SignedCheckpoint,
+        asked: Peer | None = None,
     ) -> bool:
         """Tell whether a log forked; if so the evidence is kept and goes to others.
 
@@ -139,12 +144,13 @@ class ForkFinder:
             owner: Whose log it is.
             ours: The largest checkpoint that we cosigned.
             theirs: Another by a key of the log.
+            asked: Who is asked for what links the two; the owner unless said.
 
         Raises:
             PeerUnavailableError: Nobody serves what links the two.
         """
         found = await find_fork(
-            self._database, self._client, owner, ours=ours, theirs=theirs
+            self._database, self._client, asked or owner, ours=ours, theirs=theirs
         )
         if found is not None:
             await self.keep(owner, found)

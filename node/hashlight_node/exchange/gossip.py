@@ -231,10 +231,13 @@ class Gossip:
                 kept.
         """
         log = await self._shared.find(origin)
-        theirs = await self._ask(peer, log)
-        if log.note is None or theirs is None:
+        if log.note is None:
             return
+        # First, also to have its keys when others show it to us.
         ours = await self._shared.open(log, log.note)
+        theirs = await self._ask(peer, log)
+        if theirs is None:
+            return
         if theirs.head.tree_size > ours.head.tree_size and log.is_followed:
             self._notices.announced(log.name.node, log.name.list_name)
         if log.owner is not None:

@@ -46,7 +46,7 @@ _MOST_TILES: Final = 64
 async def find_fork(
     database: Database,
     client: PeerClient,
-    owner: Peer,
+    asked: Peer,
     *,
     ours: SignedCheckpoint,
     theirs: SignedCheckpoint,
@@ -55,8 +55,8 @@ async def find_fork(
 
     Args:
         database: Has our copy, if there is one.
-        client: Asks the owner for what our copy does not have.
-        owner: Whose log it is.
+        client: Asks for what our copy does not have.
+        asked: Whom: the log's owner, or who relays it to us.
         ours: The largest checkpoint that we cosigned; it extends our copy.
         theirs: Another checkpoint by a key of the log.
 
@@ -64,8 +64,8 @@ async def find_fork(
         Evidence if the log forked, None if both can be true.
 
     Raises:
-        PeerUnavailableError: The owner does not serve what links the two. That makes
-            its log suspect and proves nothing.
+        PeerUnavailableError: It does not serve what links the two. That makes the log
+            suspect and proves nothing.
     """
     if ours.head == theirs.head:
         return None
@@ -77,7 +77,7 @@ async def find_fork(
     if found:
         return None
     older, newer = sorted((ours, theirs), key=lambda one: one.head.tree_size)
-    return await _link_served(client, owner, older, newer)
+    return await _link_served(client, asked, older, newer)
 
 
 def equal_sizes(one: SignedCheckpoint, other: SignedCheckpoint) -> ForkEvidence:
@@ -130,7 +130,7 @@ def _link(
 
 
 async def _link_served(
-    client: PeerClient, owner: Peer, older: SignedCheckpoint, newer: SignedCheckpoint
+    client: PeerClient, asked: Peer, older: SignedCheckpoint, newer: SignedCheckpoint
 ) -> ForkEvidence | None:
     tiles: dict[tuple[int, int], bytes] = {}
 
@@ -147,12 +147,12 @@ async def _link_served(
         except ProtocolError:
             break
         try:
-            raw = await client.fetch_tile(owner, newer.checkpoint.origin, tile)
+            raw = await client.fetch_tile(asked, newer.checkpoint.origin, tile)
         except PeerError:
             break
         tiles[tile.level, tile.index] = raw
     reason = "it does not serve what links two checkpoints of its log"
-    raise PeerUnavailableError(owner.name, reason)
+    raise PeerUnavailableError(asked.name, reason)
 
 
 def _tile(checkpoint: Checkpoint, level: int, index: int) -> TileId:

@@ -159,8 +159,10 @@ class Pull:
         signed = await self._fetch_checkpoint(note)
         try:
             return await self._bring(known, signed)
-        except PeerMisbehavedError:
-            await self._examine(note, known, signed)
+        except PeerMisbehavedError as error:
+            if await self._examine(note, known, signed) and self._source.is_relayed:
+                # A relay shows what the owner signed: both histories are the owner's.
+                raise self._forked(known, signed) from error
             raise
 
     async def _bring(self, known: _Known, signed: SignedCheckpoint) -> Tally:
@@ -168,7 +170,7 @@ class Pull:
         if self._has_all_of(signed):
             await self._copy.confirm(signed)
             return self._copy.tally
-        self._parts.quorum.require(signed, self._peer.name)
+        self._parts.quorum.require(signed, self._asked.name)
         frontier = await self._parts.database.read(self._read_frontier)
         for _ in range(_ATTEMPTS):
             span = await self._plan(frontier, known, signed)
@@ -182,7 +184,7 @@ class Pull:
 
     async def _examine(
         self, note: KnownNote, known: _Known, signed: SignedCheckpoint
-    ) -> None:
+    ) -> bool:
         """Find out whether what breaks the rules shows a fork, and keep the proof."""
         parts = self._parts
         finder = ForkFinder(
@@ -194,7 +196,16 @@ class Pull:
         keys = _keys(note, self._origin)
         with suppress(ProtocolError, PeerUnavailableError):
             ours = open_checkpoint(known.note, keys, origin=self._origin)
-            await finder.examine(self._peer, ours=ours, theirs=signed)
+            return await finder.examine(
+                self._peer, ours=ours, theirs=signed, asked=self._asked
+            )
+        return False
+
+    def _forked(self, known: _Known, signed: SignedCheckpoint) -> PeerMisbehavedError:
+        evidence = known.note + b"\n" + signed.note_bytes
+        cause = SplitViewError(self._origin, signed.head.tree_size)
+        what = f"checkpoint of {self._origin}"
+        return PeerMisbehavedError(self._peer.name, what, cause, evidence)
 
     def _read_known(self, conn: Connection) -> _Known:
         refuse_forked(conn, self._origin)

@@ -328,6 +328,9 @@ class Pusher:
             heard = await self._self_check.ask_peer(peer, origin)
             if heard.signed is not None and not heard.fits:
                 raise RolledBackError(log.list_name)
+            if heard.is_away:
+                # Nobody's fault: it claims it again when it can show it.
+                raise PeerUnavailableError(peer.name, "it cannot show what it knows")
             cause = RollbackError(log.origin, tree_size, log.checkpoint_size)
             raise PeerMisbehavedError(
                 peer.name, "known size", cause, str(tree_size).encode()

@@ -12,6 +12,7 @@ Source: C2SP tlog-mirror; SPEC.md#uploads.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,7 @@ from hashlight_protocol import (
     KnownHead,
     MalformedError,
     MirrorInfo,
+    TooLargeError,
     UnknownKeyError,
     check_bodies,
     check_package,
@@ -53,10 +55,9 @@ from .errors import (
     UnknownFollowError,
     UnknownLogError,
 )
-from .evidence import quarantine_list
 from .first_copy import find_or_begin
 from .forks import refuse_forked
-from .sources import Source
+from .sources import Source, stop_list
 from .transfer import open_package
 from .turns import unbroken
 
@@ -252,7 +253,8 @@ class Receiver:
         )
         if conflict is not None:
             # The answer reaches a sender only that is not writing any more.
-            await packages.drain()
+            with suppress(TooLargeError):
+                await packages.drain()
             size = max(conflict.tree_size, conflict.next_entry)
             return Unfit(MirrorInfo(size, conflict.next_entry))
         source = Source(peer, peer)
@@ -330,7 +332,7 @@ class Receiver:
             new_size=copy.tally.new_size,
         )
         return Mirrored(
-            _lines(copy.log.mirror_checkpoint or b"", self._parts.mirror.key)
+            _lines(copy.log.mirror_checkpoint or b"", self._parts.mirror.key.name)
         )
 
     async def _open(self, peer: Peer, name: LogName) -> _Target:
@@ -360,7 +362,7 @@ class Receiver:
     ) -> None:
         now = self._parts.clock()
         await self._parts.database.write(
-            lambda conn: quarantine_list(conn, peer, list_name, error, now=now)
+            lambda conn: stop_list(conn, peer, list_name, error, now=now)
         )
 
 
@@ -488,11 +490,7 @@ def _entries(conn: Connection, log: Log, bundle: BodyBundleId) -> tuple[bytes, .
     return parse_entry_bundle(raw or b"", bundle.width)
 
 
-def _lines(note: bytes, key: VerifierKey) -> bytes:
-    """Give the signature lines of one key."""
-    wanted = (key.name, key.key_id)
-    return b"".join(
-        encode_signature(one)
-        for one in parse_note(note).signatures
-        if (one.name, one.key_id) == wanted
-    )
+def _lines(note: bytes, name: str) -> bytes:
+    """Give the signature lines by keys of one name: two while one is replaced."""
+    mine = (one for one in parse_note(note).signatures if one.name == name)
+    return b"".join(map(encode_signature, mine))

@@ -26,7 +26,11 @@ from hashlight_node.peers.errors import (
 from hashlight_node.store import logs, relayed
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
+    MAX_RELAYED_BYTES,
+    MAX_RELAYED_NODES,
+    MalformedError,
     ProtocolError,
+    UnknownKeyError,
     encode_vkey,
     open_descriptor,
     open_relayed,
@@ -164,9 +168,15 @@ class RelayedCollector:
     ) -> RelayedAcknowledgement:
         keys = self._keyring.log_keys(log.origin)
         what = f"word of {node.node} about {log.origin}"
-        with blaming(peer.name, what, node.checkpoint):
-            signed, at = open_relayed(node, keys, origin=log.origin)
+        try:
+            with blaming(peer.name, what, node.checkpoint):
+                signed, at = open_relayed(node, keys, origin=log.origin)
             check_time(at, now=self._clock())
+        except (PeerMisbehavedError, MalformedError) as error:
+            if not _can_be_honest(error):
+                raise
+            _log.info("word of another cannot be used now", peer=peer.name)
+            return listed
         if not await self._self_check.judge(peer.name, signed):
             # We signed this and do not have it: our store is an old one.
             raise RolledBackError(log.list_name)
@@ -210,6 +220,18 @@ class RelayedCollector:
         self._news.pop(key, None)
 
 
+def _can_be_honest(error: PeerMisbehavedError | MalformedError) -> bool:
+    """Tell whether an honest relay may have passed on what we cannot believe.
+
+    The third party may have a new mirror key, and not have signed with it yet. And
+    clocks differ: the relay judged the time by its own.
+    """
+    if isinstance(error, MalformedError):
+        return True
+    cause = error.cause
+    return isinstance(cause, UnknownKeyError) and cause.what == "cosignature"
+
+
 async def _is_set_within(event: asyncio.Event, seconds: int) -> bool:
     try:
         async with asyncio.timeout(seconds):
@@ -222,9 +244,9 @@ async def _is_set_within(event: asyncio.Event, seconds: int) -> bool:
 def _save(
     conn: Connection, log: Log, peer: Peer, said: Sequence[RelayedAcknowledgement]
 ) -> None:
-    known = {
-        one.node: one.identity_vkey for one in relayed.list_relayed(conn, log.log_id)
-    }
+    listed = relayed.list_relayed(conn, log.log_id)
+    known = {one.node: one.identity_vkey for one in listed}
+    room = _Room({one.node: one for one in listed if one.via == peer.name})
     for one in said:
         pinned = peer_store.find_peer(conn, one.node)
         expected = known.get(one.node) if pinned is None else pinned.identity_vkey
@@ -232,4 +254,35 @@ def _save(
             # A name that we know by another key: the relay has it wrong, or lies.
             _log.warning("relay names a node by another key", peer=peer.name)
             continue
-        relayed.save_relayed(conn, log.log_id, peer.peer_id, one)
+        if room.take(one):
+            relayed.save_relayed(conn, log.log_id, peer.peer_id, one)
+        else:
+            _log.warning("relay names more nodes than we remember", peer=peer.name)
+
+
+class _Room:
+    """How much of one relay about one log we remember: as much as one answer holds.
+
+    A relay can make up other names every time it is asked.
+
+    Args:
+        kept: What it said before, by node.
+    """
+
+    def __init__(self, kept: dict[str, RelayedAcknowledgement]) -> None:
+        self._kept = kept
+
+    def take(self, one: RelayedAcknowledgement) -> bool:
+        """Tell whether there is room for a node's word, and use it."""
+        if one.node not in self._kept and len(self._kept) >= MAX_RELAYED_NODES:
+            return False
+        others = (kept for node, kept in self._kept.items() if node != one.node)
+        total_bytes = _bytes_of(one) + sum(map(_bytes_of, others))
+        if total_bytes > MAX_RELAYED_BYTES:
+            return False
+        self._kept[one.node] = one
+        return True
+
+
+def _bytes_of(one: RelayedAcknowledgement) -> int:
+    return len(one.note) + len(one.descriptor)

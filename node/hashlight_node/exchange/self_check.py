@@ -19,7 +19,12 @@ import structlog
 
 from hashlight_node.last_signed import LastSignedError, read_signed
 from hashlight_node.model import LogState, PeerState, Role
-from hashlight_node.peers.errors import PeerError, PeerMisbehavedError, blaming
+from hashlight_node.peers.errors import (
+    PeerError,
+    PeerMisbehavedError,
+    PeerUnavailableError,
+    blaming,
+)
 from hashlight_node.store import deliveries, logs
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
@@ -98,12 +103,14 @@ class Heard:
         signed: The largest checkpoint of the log that it has cosigned, verified to be
             ours; None if it has none or did not answer.
         fits: Whether that checkpoint is one of the log that we have.
+        is_away: Whether it did not answer, which says nothing about it.
     """
 
     origin: str
     peer_name: str
     signed: SignedCheckpoint | None
     fits: bool
+    is_away: bool = False
 
 
 class SelfCheck:
@@ -323,8 +330,10 @@ class SelfCheck:
         except PeerMisbehavedError as error:
             await self._blame(peer, origin, error)
             return Heard(origin, peer.name, None, fits=False)
+        except PeerUnavailableError:
+            return Heard(origin, peer.name, None, fits=False, is_away=True)
         except (PeerError, ProtocolError):
-            # Away, without a checkpoint of this log, or not to be asked at its base.
+            # Without a checkpoint of this log, or not to be asked at its base.
             return Heard(origin, peer.name, None, fits=False)
         fits = await self.judge(peer.name, signed)
         return Heard(origin, peer.name, signed, fits=fits)

@@ -51,6 +51,8 @@ class SharedLog:
         own: Our own log, if it is ours.
         note: The largest checkpoint of it that we signed or cosigned.
         is_followed: Whether we copy the list.
+        may_ask: Whether its owner may be asked for newer keys. Not while a peer waits
+            for an answer: the time that takes would tell it that we know the log.
     """
 
     name: LogName
@@ -58,6 +60,7 @@ class SharedLog:
     own: Log | None
     note: bytes | None
     is_followed: bool
+    may_ask: bool
 
     @property
     def origin(self) -> str:
@@ -140,6 +143,8 @@ class SharedLogs:
         try:
             return work(_keys(known, log.origin))
         except UnknownKeyError:
+            if not log.may_ask:
+                raise
             try:
                 fresh = await self._list_notes.refresh(owner, list_name)
             except PeerError:
@@ -161,7 +166,9 @@ class SharedLogs:
         note = deliveries.read_witnessed(conn, name.origin)
         if note is None and log is None and follow is None:
             raise UnknownLogError
-        return SharedLog(name, owner, None, note, follow is not None)
+        return SharedLog(
+            name, owner, None, note, follow is not None, may_ask=caller is None
+        )
 
 
 def _own(
@@ -174,7 +181,7 @@ def _own(
         conn, caller.peer_id, name.list_name
     ):
         raise UnknownLogError
-    return SharedLog(name, None, log, log.checkpoint, is_followed=False)
+    return SharedLog(name, None, log, log.checkpoint, is_followed=False, may_ask=False)
 
 
 def _keys(note: KnownNote | None, origin: str) -> tuple[VerifierKey, ...]:

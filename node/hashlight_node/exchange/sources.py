@@ -66,7 +66,7 @@ def find_source(conn: Connection, owner: Peer, list_name: str) -> Source:
 
 def stop_list(
     conn: Connection,
-    source: Source,
+    owner: Peer,
     list_name: str,
     error: PeerMisbehavedError,
     *,
@@ -77,13 +77,15 @@ def stop_list(
     What a relay did says nothing about the log: it stays as it is, and is copied on
     from there as soon as the list comes from somebody else.
     """
-    if error.peer != source.asked.name or not source.is_relayed:
-        quarantine_list(conn, source.owner, list_name, error, now=now)
+    if error.peer == owner.name:
+        quarantine_list(conn, owner, list_name, error, now=now)
         return
-    keep_evidence(conn, source.asked, list_name, error, now=now)
-    follow = peer_store.find_follow(conn, source.owner.peer_id, list_name)
-    # Unless it comes from somebody else meanwhile.
-    if follow is not None and follow.via == source.asked.name:
+    # Perhaps one that the list does not come from any more.
+    relay = peer_store.find_peer(conn, error.peer)
+    if relay is not None:
+        keep_evidence(conn, relay, list_name, error, now=now)
+    follow = peer_store.find_follow(conn, owner.peer_id, list_name)
+    if follow is not None and follow.via == error.peer:
         peer_store.set_follow(
             conn,
             follow.follow_id,

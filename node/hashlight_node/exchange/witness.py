@@ -35,7 +35,7 @@ from .cosigning import cosigned_note
 from .errors import PeerQuarantinedError, UnknownLogError, UnknownPeerError
 from .evidence import quarantine_list
 from .forks import refuse_forked
-from .sources import find_source, stop_list
+from .sources import stop_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -251,8 +251,7 @@ class Witness:
         now = self._clock()
 
         def keep(conn: Connection) -> None:
-            source = find_source(conn, peer, name.list_name)
-            stop_list(conn, source, name.list_name, error, now=now)
+            stop_list(conn, peer, name.list_name, error, now=now)
 
         await self._database.write(keep)
 

@@ -192,14 +192,15 @@ def _doomed(
     for row in rows:
         if row.cosigned_at < before and not (
             row.tree_size > size
-            and _has_withdrawal(connection, log_id, size, row.tree_size)
+            and has_withdrawal(connection, log_id, size, row.tree_size)
         ):
             doomed.append((row.tree_size, row.cosigned_at))
         size = row.tree_size
     return doomed
 
 
-def _has_withdrawal(connection: Connection, log_id: int, first: int, end: int) -> bool:
+def has_withdrawal(connection: Connection, log_id: int, first: int, end: int) -> bool:
+    """Tell whether a RETRACT or ERASE lies in a range of a log's entries."""
     index = _withdrawals.c.leaf_index
     is_there = exists().where(
         _withdrawals.c.log_id == log_id, index >= first, index < end

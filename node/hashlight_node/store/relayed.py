@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from hashlight_node.model import RelayedAcknowledgement
 from hashlight_node.store import tables
+from hashlight_node.store.delivery_history import has_withdrawal
 from hashlight_node.store.statements import upsert
 
 if TYPE_CHECKING:
@@ -20,7 +21,11 @@ _peers = tables.peers
 def save_relayed(
     connection: Connection, log_id: int, via_peer_id: int, said: RelayedAcknowledgement
 ) -> None:
-    """Keep what a node acknowledged, or that it exists; of each size, the first."""
+    """Keep what a node acknowledged, or that it exists; of each size, the first.
+
+    What was not the first word about any withdrawal goes when a newer one comes: a
+    node that acknowledges every size would otherwise fill our disk.
+    """
     statement = upsert(connection, _relayed).values(
         log_id=log_id,
         node=said.node,
@@ -32,6 +37,24 @@ def save_relayed(
         descriptor=said.descriptor,
     )
     connection.execute(statement.on_conflict_do_nothing())
+    _forget_needless(connection, log_id, said.node)
+
+
+def _forget_needless(connection: Connection, log_id: int, node: str) -> None:
+    """Delete words that are neither the newest nor the first about a withdrawal."""
+    of_node = (_relayed.c.log_id == log_id, _relayed.c.node == node)
+    query = select(_relayed.c.tree_size).where(*of_node)
+    sizes = connection.execute(query.order_by(_relayed.c.tree_size)).scalars().all()
+    start, doomed = 0, []
+    for size in sizes[:-1]:
+        if has_withdrawal(connection, log_id, start, size):
+            start = size
+        else:
+            doomed.append(size)
+    if doomed:
+        connection.execute(
+            delete(_relayed).where(*of_node, _relayed.c.tree_size.in_(doomed))
+        )
 
 
 def list_relayed(connection: Connection, log_id: int) -> list[RelayedAcknowledgement]:

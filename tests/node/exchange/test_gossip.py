@@ -128,6 +128,27 @@ async def test_who_guesses_an_origin_learns_nothing(scene: Scene, caller: str) -
         await alpha.gossip.answer(peer, b"no note")
 
 
+async def test_who_guesses_an_origin_does_not_make_us_ask_its_owner(
+    scene: Scene,
+) -> None:
+    """The time that takes would tell that we know the log."""
+    alpha, shield, beta = scene
+    alpha.clock.advance(7200)
+    thief = Ed25519Signer(ORIGIN, ED25519, b"\x07" * 32)
+    first, second = (
+        sign_checkpoint(Checkpoint(ORIGIN, 9, bytes([it]) * 32), (thief,))
+        for it in (1, 2)
+    )
+    made_up = encode_fork_evidence(ForkEvidence(first, second, b"\x02" * 32))
+    peer = await alpha.peer(beta.name)
+    asked = len(shield.asked)
+    with pytest.raises(UnknownLogError):
+        await alpha.gossip.answer(peer, first)
+    with pytest.raises(UnknownLogError):
+        await alpha.gossip.accept(peer, made_up)
+    assert len(shield.asked) == asked
+
+
 async def test_a_signature_that_was_changed_learns_nothing(scene: Scene) -> None:
     alpha, shield, beta = scene
     note = bytearray(shield.logs["ncii"].note())

@@ -157,6 +157,26 @@ async def test_a_peer_that_claims_to_know_more_than_we_have_is_noted(
     assert (evidence.code, evidence.payload) == ("rollback", b"1000")
 
 
+async def test_a_peer_that_goes_away_before_it_can_show_what_it_knows_is_no_liar(
+    granting: Pair,
+) -> None:
+    """After a restore from a backup it is right, and we are not."""
+    alpha, shield = granting
+    shield.cosigned[ORIGIN] = b"the proof"
+
+    async def act(_: web.Request) -> web.Response:
+        return conflict(1_000)
+
+    async def fail(_: web.Request) -> web.Response:
+        return web.Response(status=503)
+
+    shield.play("add-checkpoint", act)
+    shield.play("witness", fail)
+    assert await alpha.pusher.push(ORIGIN) == []
+    assert "witness" in shield.kinds_asked()
+    assert await alpha.evidence() == []
+
+
 @pytest.mark.parametrize(
     "lie", ["nothing", "stranger", "garbage", "old-note", "damaged"]
 )

@@ -139,14 +139,14 @@ async def test_a_cosignature_that_does_not_hold_is_the_senders_fault(
     log = shield.logs["ncii"]
     log.publish(indicators(2))
     impostor = Ed25519Signer(WITNESSES[0].key.name, COSIGNATURE, b"\x09" * 32)
-    shield.tamper_body("checkpoint", lambda note: _claimed(note, impostor))
+    shield.tamper_body("checkpoint", lambda note: claimed(note, impostor))
     with pytest.raises(PeerMisbehavedError) as caught:
         await alpha.follower.sync("shield.example", "ncii")
     assert isinstance(caught.value.cause, BadSignatureError)
     assert await alpha.matches(0) == 0
 
 
-def _claimed(note: bytes, impostor: Ed25519Signer) -> bytes:
+def claimed(note: bytes, impostor: Ed25519Signer) -> bytes:
     """Cosign with a key, and claim that it was the first witness's."""
     raw = parse_note(cosigned(note, impostor))
     blob = raw.signatures[-1].blob
@@ -211,18 +211,19 @@ async def test_a_checkpoint_is_served_with_the_cosignatures_of_its_size(
     alpha, shield = owning
     peer = await alpha.peer(shield.name)
     before = await alpha.serving.checkpoint(peer, "ours", 1)
-    assert len(parse_note(before).signatures) == 1
+    # The log's and our sign of life.
+    assert len(parse_note(before).signatures) == 2
     await alpha.pusher.push(OURS)
     alpha.clock.advance(3600)
     await alpha.pusher.push(OURS)
     served = await alpha.serving.checkpoint(peer, "ours", 1)
     # Of each peer the newest one, which is what freshness rules look at.
-    assert len(parse_note(served).signatures) == 2
+    assert len(parse_note(served).signatures) == 3
     assert verify_cosignature(served, shield.witness.key) == alpha.clock()
     assert parse_note(served).text == parse_note(before).text
     await alpha.publisher.publish("ours", indicators(1))
     grown = await alpha.serving.checkpoint(peer, "ours", 1)
-    assert len(parse_note(grown).signatures) == 1
+    assert len(parse_note(grown).signatures) == 2
 
 
 async def test_a_cosignature_more_is_another_version_that_wakes_nobody(

@@ -6,18 +6,25 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import select
 
+from hashlight_node.exchange import relayed
 from hashlight_node.exchange.errors import RolledBackError
 from hashlight_node.exchange.relayed import RelayedCollector
 from hashlight_node.peers.errors import PeerMisbehavedError
+from hashlight_node.store import tables
 from hashlight_node.store.relayed import list_relayed
 from hashlight_protocol import (
+    ED25519,
     Checkpoint,
+    Ed25519Signer,
     Reason,
     RelayedNode,
     append_signatures,
     cosign,
     encode_relayed,
+    parse_checkpoint,
+    parse_note,
     sign_checkpoint,
 )
 from support.clock import ManualClock
@@ -115,11 +122,82 @@ async def of_a_larger_tree(alpha: ExchangeNode) -> bytes:
     return append_signatures(note, cosign(note, GAMMA.mirror, now=alpha.clock.now))
 
 
+async def signed_by_no_key_of_ours(alpha: ExchangeNode) -> bytes:
+    note = (await alpha.log(ORIGIN)).checkpoint or b""
+    other = Ed25519Signer(ORIGIN, ED25519, bytes(32))
+    forged = sign_checkpoint(parse_checkpoint(parse_note(note).text), [other])
+    return append_signatures(forged, cosign(forged, GAMMA.mirror, now=alpha.clock.now))
+
+
+async def signed_badly(alpha: ExchangeNode) -> bytes:
+    """Give a line by the mirror's key that is of another text."""
+    note = (await alpha.log(ORIGIN)).checkpoint or b""
+    signer = alpha.keyring.log(ORIGIN)
+    other = sign_checkpoint(Checkpoint(ORIGIN, 1, bytes(32)), [signer])
+    return append_signatures(note, cosign(other, GAMMA.mirror, now=alpha.clock.now))
+
+
+@pytest.mark.parametrize("sign", [signed_by_another_mirror, signed_in_the_future])
+async def test_a_word_by_a_newer_key_or_another_clock_accuses_no_honest_relay(
+    alpha: ExchangeNode,
+    relay: PeerSimulator,
+    sign: Callable[[ExchangeNode], Awaitable[bytes]],
+) -> None:
+    node = replace(await acknowledged(alpha), checkpoint=await sign(alpha))
+    has_all, (said,) = await collect(alpha, relay, node)
+    assert not has_all
+    assert (said.tree_size, said.acknowledged_at) == (0, None)
+    assert said.descriptor == node.descriptor
+    assert await alpha.inspect.evidence() == ()
+
+
+async def test_a_relay_that_makes_up_names_does_not_fill_our_disk(
+    alpha: ExchangeNode, relay: PeerSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relayed, "MAX_RELAYED_NODES", 3)
+    node = await acknowledged(alpha)
+    known: list[RelayedAcknowledgement] = []
+    for number in range(3):
+        made_up = [
+            RelayedNode(
+                PeerSimulator(f"n{number}{it}.example", alpha.clock).identity.key
+            )
+            for it in range(2)
+        ]
+        _, known = await collect(alpha, relay, *made_up)
+    assert [one.node for one in known] == [
+        "n00.example",
+        "n01.example",
+        "n10.example",
+    ]
+    monkeypatch.setattr(relayed, "MAX_RELAYED_NODES", 4)
+    monkeypatch.setattr(relayed, "MAX_RELAYED_BYTES", len(node.descriptor))
+    assert (await collect(alpha, relay, node))[1] == known
+    monkeypatch.undo()
+    assert len((await collect(alpha, relay, node))[1]) == 4
+
+
+async def test_of_what_a_third_party_signs_the_newest_and_the_proofs_are_kept(
+    alpha: ExchangeNode, relay: PeerSimulator
+) -> None:
+    sizes = tables.relayed_acknowledgements.c.tree_size
+    await collect(alpha, relay, await acknowledged(alpha))
+    (ref,) = await alpha.publisher.publish("ours", [shared(2)])
+    await collect(alpha, relay, await acknowledged(alpha))
+    await alpha.publisher.withdraw(ref, "erase", Reason.WITHDRAWN)
+    for number in range(3, 6):
+        await collect(alpha, relay, await acknowledged(alpha))
+        await alpha.publisher.publish("ours", [shared(number)])
+    kept = await alpha.read(lambda conn: list(conn.execute(select(sizes)).scalars()))
+    # The first with the ERASE, and the newest.
+    assert sorted(kept) == [4, 6]
+
+
 @pytest.mark.parametrize(
     ("forge", "code"),
     [
-        (signed_by_another_mirror, "unknown-key"),
-        (signed_in_the_future, "malformed"),
+        (signed_by_no_key_of_ours, "unknown-key"),
+        (signed_badly, "bad-signature"),
     ],
 )
 async def test_a_forged_word_is_none_and_convicts_the_relay(

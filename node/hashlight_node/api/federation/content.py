@@ -46,8 +46,9 @@ async def read_pieces(
 
     Args:
         request: Its head is authenticated.
-        limit_bytes: Most bytes to take from the connection. What they decode to is for
-            the reader to bound, piece by piece.
+        limit_bytes: Most bytes to take from the connection, and most that they may
+            decode to before the last piece. Who reads all of it only to forget it
+            must not be kept busy by a few bytes that decode to gigabytes.
 
     Raises:
         UnsupportedMediaError: Its coding is not one of ours.
@@ -58,13 +59,16 @@ async def read_pieces(
     """
     decoder = _decoder(request)
     digest = hashlib.sha256()
-    total_bytes = 0
+    total_bytes = decoded_bytes = 0
     while chunk := await _read(request):
         total_bytes += len(chunk)
         if total_bytes > limit_bytes:
             raise TooLargeError("request body", limit_bytes)
         digest.update(chunk)
         for piece in decoder.decode(chunk):
+            if decoded_bytes > limit_bytes:
+                raise TooLargeError("request body", limit_bytes)
+            decoded_bytes += len(piece)
             yield piece
     verify_body_digest(request.headers, digest.digest())
     decoder.finish()

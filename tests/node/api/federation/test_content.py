@@ -93,6 +93,7 @@ async def test_what_was_sent_comes_out(coding: str, raw: bytes) -> None:
 async def test_no_piece_of_a_bomb_is_large(coding: str) -> None:
     compress = gzip.compress if coding == "gzip" else zstandard.compress
     reader = Reader()
+    reader.limit_bytes = 1 << 28
     async with serving(reader) as url:
         status, _ = await send(url, compress(bytes(150_000_000)), coding)
     assert status == 200
@@ -144,6 +145,19 @@ async def test_more_than_the_limit_is_not_read() -> None:
         status, body = await send(url, WHOLE)
     assert (status, b"hsf:too-large" in body) == (413, True)
     assert sum(reader.sizes) <= 100_000
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+async def test_a_few_bytes_do_not_keep_us_decoding(coding: str) -> None:
+    compress = gzip.compress if coding == "gzip" else zstandard.compress
+    reader = Reader()
+    reader.limit_bytes = 1_000_000
+    bomb = compress(bytes(150_000_000))
+    assert len(bomb) < reader.limit_bytes
+    async with serving(reader) as url:
+        status, body = await send(url, bomb, coding)
+    assert (status, b"hsf:too-large" in body) == (413, True)
+    assert sum(reader.sizes) <= reader.limit_bytes + MOST_BYTES
 
 
 async def test_content_read_whole_is_bounded_as_decoded() -> None:

@@ -42,7 +42,12 @@ async def post(
 async def test_the_descriptor_offers_both(world: World) -> None:
     answer = await world.send("GET", "/.well-known/hsf")
     key = world.running.foundation.keyring.identity.key
-    assert open_descriptor(answer.body, key).features == ("evidence", "gossip")
+    assert open_descriptor(answer.body, key).features == (
+        "evidence",
+        "gossip",
+        "relay",
+        "upload",
+    )
 
 
 async def test_strangers_cannot_compare(world: World) -> None:

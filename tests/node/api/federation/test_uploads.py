@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 import zstandard
 
+from hashlight_node.api.federation import content, uploads
+from hashlight_node.keys.signers import Signers
 from hashlight_node.model import FollowState, LogState, RecordState
 from hashlight_node.observability import render_metrics
 from hashlight_node.store import deliveries, records
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
+    COSIGNATURE,
     ED25519,
     AddEntries,
     Body,
@@ -38,6 +41,10 @@ from support.made_records import indicator, indicators
 from support.uploads import ADD_ENTRIES, ADD_NOTE, UploadedLog, info_of
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from aiohttp import web
+
     from hashlight_node.store.database import Connection
 
 
@@ -82,6 +89,21 @@ async def test_the_answer_is_the_acknowledgement_of_everything_below_the_end(
     # A lost answer is given again.
     assert (await mine.upload(0)).body == answer.body
     assert (await mine.upload(4)).body == answer.body
+
+
+async def test_both_mirror_keys_acknowledge_while_one_replaces_the_other(
+    mine: UploadedLog,
+) -> None:
+    mirror = mine.world.running.foundation.keyring.mirror
+    assert isinstance(mirror, Signers)
+    old = mirror.newest
+    new = Ed25519Signer(old.key.name, COSIGNATURE, b"\x05" * 32)
+    mirror.every = (old, new)
+    await mine.announce()
+    answer = await mine.upload(0)
+    note = append_signatures(mine.log.note(), answer.body)
+    for key in (old.key, new.key):
+        assert verify_cosignature(note, key) == mine.world.clock()
 
 
 async def test_an_old_acknowledgement_is_no_sign_that_nothing_is_newer(
@@ -297,6 +319,30 @@ async def test_a_bomb_is_refused_after_some_of_it(
     assert await mine.stored_size() == 1
     answer = await mine.post(ADD_NOTE, bomb, Content_Encoding=coding)
     assert answer.status in {413, 415}
+
+
+async def test_a_bomb_behind_what_does_not_fit_is_not_decoded_to_its_end(
+    mine: UploadedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_ENTRIES_BYTES", 1_000_000)
+    await bring(mine)
+    pieces = []
+    read = content.read_pieces
+
+    async def counted(
+        request: web.Request, *, limit_bytes: int
+    ) -> AsyncGenerator[bytes]:
+        async for piece in read(request, limit_bytes=limit_bytes):
+            pieces.append(len(piece))
+            yield piece
+
+    monkeypatch.setattr(uploads, "read_pieces", counted)
+    head = encode_add_entries(AddEntries(mine.origin, 9, 12))
+    bomb = zstandard.compress(head + bytes(100_000_000))
+    answer = await mine.post(ADD_ENTRIES, bomb, Content_Encoding="zstd")
+    # It is told where to go on all the same.
+    assert (answer.status, info_of(answer).next_entry) == (409, 1)
+    assert sum(pieces) < 5_000_000
 
 
 async def test_what_is_not_sent_as_it_must_be_is_refused(mine: UploadedLog) -> None:
