@@ -362,7 +362,8 @@ async def test_following_no_more_ends_both_logs(copied: Copied) -> None:
 
     shield.honest()
     await alpha.peering.follow("shield.example", "ncii")
-    assert await found(alpha, 4) == [1, 1, 1, 1]
+    # What was withdrawn meanwhile is not known before a sync.
+    assert await found(alpha, 4) == [0, 0, 0, 0]
     await sync(alpha)
     assert await found(alpha, 4) == [1, 1, 0, 0]
 
