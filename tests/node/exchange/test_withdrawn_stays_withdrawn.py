@@ -21,6 +21,8 @@ from hashlight_node.peers.errors import PeerMisbehavedError
 from hashlight_node.store import logs, records
 from hashlight_node.store.errors import ScrubError
 from hashlight_protocol import (
+    WHOLE_LIST,
+    GrantScope,
     KnownHead,
     MalformedError,
     Reason,
@@ -31,7 +33,7 @@ from hashlight_protocol import (
     open_checkpoint,
     parse_entry,
 )
-from support.made_records import indicators, opinion
+from support.made_records import indicators, labelled, opinion
 from support.peer_simulator import Answer
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ Pair = tuple["ExchangeNode", "PeerSimulator"]
 
 DAY = 86_400
 RULES = FreshnessRules()
+ADULT = GrantScope(frozenset({"ncii:adult"}), None, None)
+NCII = GrantScope(frozenset({"ncii:*"}), None, None)
 ONE = "shield.example/hsf/v1/log/ncii/1"
 TWO = "shield.example/hsf/v1/log/ncii/2"
 
@@ -240,6 +244,52 @@ async def test_a_new_log_is_acknowledged_after_the_scrub_of_what_it_ended(
     await alpha.follower.sync("shield.example", "ncii")
     assert (await alpha.log(TWO)).mirror_checkpoint is not None
     assert [await alpha.matches(number) for number in range(4)] == [0, 1, 1, 0]
+
+
+async def test_a_body_that_was_withheld_is_not_filled_in_after_the_end_of_its_log(
+    following: Pair,
+) -> None:
+    alpha, shield = following
+    old = shield.logs["ncii"]
+    old.publish([labelled(0, "ncii:adult"), labelled(1, "ncii:child")])
+    shield.narrow("ncii", ADULT)
+    await alpha.follower.sync("shield.example", "ncii")
+    body = old.bodies[2]
+    old.erase(2)
+    new = shield.next_log("ncii")
+    new.reissue(old, [1])
+    refused = Answer("checkpoint", b'{"type":"hsf:unknown-log","status":404}', 404)
+    shield.tamper(
+        "checkpoint",
+        lambda answer: refused if answer.body.startswith(ONE.encode()) else answer,
+    )
+    alpha.clock.advance(3600)
+    await alpha.follower.sync("shield.example", "ncii")
+
+    # As a relay would serve it that does not know of the ERASE either.
+    old.bodies[2] = body
+    shield.narrow("ncii", WHOLE_LIST)
+    await alpha.follower.sync("shield.example", "ncii")
+
+    assert (await alpha.record(ONE, 2)).body == b""
+    follow = await alpha.follow("shield.example", "ncii")
+    assert follow.scope == WHOLE_LIST
+
+
+async def test_rights_that_grew_while_a_copy_was_stale_bring_what_was_withheld(
+    following: Pair,
+) -> None:
+    alpha, shield = following
+    shield.logs["ncii"].publish([labelled(0, "ncii:adult"), labelled(1, "ncii:child")])
+    shield.narrow("ncii", ADULT)
+    await alpha.follower.sync("shield.example", "ncii")
+    alpha.clock.advance(31 * DAY)
+    await check_freshness(alpha)
+
+    shield.narrow("ncii", NCII)
+    await alpha.follower.sync("shield.example", "ncii")
+
+    assert [await alpha.matches(0), await alpha.matches(1)] == [1, 1]
 
 
 async def test_opinions_of_a_list_that_is_followed_no_more_count_no_more(
