@@ -446,6 +446,7 @@ async def test_a_killed_follower_goes_on_where_it_was(
     with pytest.raises(PeerUnavailableError):
         await sync(alpha)
     await alpha.database.close()
+    alpha.last_signed.close()
     shield.honest()
     async with open_exchange_node(tmp_path / "alpha", "alpha.example", clock) as again:
         assert await found(again, 4) == [1, 1, 1, 1]
