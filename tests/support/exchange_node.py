@@ -85,6 +85,7 @@ class ExchangeNode:
     pusher: Pusher
     uploader: Uploader
     witness: Witness
+    following: FollowParts
     follower: Follower
     receiver: Receiver
     note_receiver: NoteReceiver
@@ -267,6 +268,7 @@ def _build(
             on_notice=notices.announced,
             finder=finder,
         ),
+        following=following,
         follower=Follower(following),
         receiver=Receiver(following, on_received=lambda *_: None),
         note_receiver=NoteReceiver(

@@ -91,6 +91,7 @@ def build_use_cases(on: Foundation) -> UseCases:
         clock=on.clock,
         notices=on.notices,
         quorum=on.quorum,
+        freshness=freshness_rules(on.settings),
     )
     finder = ForkFinder(
         database=on.database, client=on.client, clock=on.clock, notices=on.notices

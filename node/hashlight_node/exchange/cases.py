@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 from hashlight_node.model import RecordState, Role
 from hashlight_node.store import logs, records, signals
+from hashlight_node.store.errors import ScrubError
 from hashlight_protocol import Indicator, ProtocolError, parse_record
 
-from .errors import UnknownCaseError
+from .errors import ExchangeError, UnknownCaseError
 
 if TYPE_CHECKING:
     from hashlight_node.model import Clock
@@ -88,7 +89,9 @@ class Cases:
     ) -> CaseWithdrawn:
         """Take back every record of ours that names a case, in all lists.
 
-        Doing it again is harmless, and finishes what was cut off.
+        A record that cannot be taken back now, because its list takes no entries or a
+        file is busy, keeps no other record in use. Doing it again is harmless, and
+        finishes what was cut off.
 
         Args:
             case: The reference that was published in the records' `case`.
@@ -98,15 +101,28 @@ class Cases:
 
         Raises:
             UnknownCaseError: No record of ours names it.
-            ListInactiveError: A list takes no more entries.
+            ListInactiveError: A list takes no more entries; the others are done.
+            RolledBackError: A list is older than what was signed; the others are done.
+            UnconfirmedError: It is not known whether one is; the others are done.
+            ScrubError: All is taken back, but erased bytes are not all removed yet.
         """
         found = await self._find(case)
         if not found:
             raise UnknownCaseError
-        withdrawn = [
-            (one.ref, await self._publisher.withdraw(one.ref, kind, reason))
-            for one in found
-        ]
+        withdrawn: list[tuple[Ref, Ref]] = []
+        failed: list[Exception] = []
+        for one in found:
+            try:
+                by = await self._publisher.withdraw(one.ref, kind, reason)
+            except (ExchangeError, ScrubError) as error:
+                failed.append(error)
+            else:
+                withdrawn.append((one.ref, by))
+        if failed:
+            # One that a list gave, if there is: it says more than a busy file.
+            raise next(
+                (it for it in failed if isinstance(it, ExchangeError)), failed[0]
+            )
         asserted = {signal for one in found for signal in one.signals}
         now = self._clock()
         left = await self._database.read(

@@ -18,10 +18,11 @@ from hashlight_protocol import BadProofError, Erase, RecordEntry, Retract
 from .cosigning import bare_note, is_sealed_by
 from .erasures import ErasureClaims
 from .errors import FollowQuarantinedError, PeerQuarantinedError, UnknownFollowError
+from .freshness import DEFAULT_FRESHNESS
 from .quorum import Quorum
 from .scrubbing import scrub
 from .sealing import seal_copy
-from .succession import succeed
+from .succession import destroy_unseen, succeed, takes_over
 from .turns import Turns
 
 if TYPE_CHECKING:
@@ -40,8 +41,10 @@ if TYPE_CHECKING:
     )
 
     from .applied import FollowsCommits
+    from .freshness import FreshnessRules
     from .list_notes import KnownNote, ListNotes
     from .notices import Notices
+    from .sealing import Seal
     from .sources import Source
     from .transfer import VerifiedBundle
 
@@ -67,6 +70,7 @@ class FollowParts:
         notices: Wakes whoever waits for our acknowledgement.
         turns: Keeps pulls and uploads of one list apart.
         quorum: Who must have seen a checkpoint before it is used.
+        freshness: How long a copy matches that nobody confirms.
     """
 
     database: Database
@@ -79,6 +83,7 @@ class FollowParts:
     notices: Notices
     turns: Turns = field(default_factory=Turns)
     quorum: Quorum = field(default_factory=Quorum)
+    freshness: FreshnessRules = DEFAULT_FRESHNESS
 
 
 @dataclass(slots=True)
@@ -153,7 +158,6 @@ class _Stored:
     log: Log
     frontier: Frontier
     changes: tuple[SignalChange, ...]
-    has_destroyed: bool = False
 
 
 class Copy:
@@ -224,6 +228,11 @@ class Copy:
             batch = Batch(self.log.tree_size)
         elif self._unscrubbed:
             await scrub(self._parts.database)
+        if takes_over(self.log):
+            # For the same reason.
+            frontier = await self.store(frontier, batch)
+            batch = Batch(self.log.tree_size)
+            await self._destroy_unseen()
 
         def write(conn: Connection) -> _Stored:
             stored = self._apply(conn, frontier, batch)
@@ -231,6 +240,19 @@ class Copy:
 
         await self._commit(write, batch)
         self._parts.notices.advanced(self.log.origin)
+
+    async def _destroy_unseen(self) -> None:
+        def write(conn: Connection) -> tuple[SignalChange, ...]:
+            self._check_wanted(conn)
+            now = self._parts.clock()
+            return tuple(destroy_unseen(conn, self.log, self.note, now=now))
+
+        await self._parts.database.write(
+            write,
+            after_commit=self._parts.matcher.apply,
+            then=self._parts.matcher.tidy,
+        )
+        await scrub(self._parts.database)
 
     async def stop_before(
         self, frontier: Frontier, batch: Batch, reason: UnsupportedEntryError
@@ -278,7 +300,7 @@ class Copy:
         """
         now, known = self._parts.clock(), self.log.mirror_checkpoint
         mirror = self._parts.mirror
-        seal = seal_copy(self._source, signed, mirror, now=now)
+        seal = self._seal(signed, now)
         is_new = seal.is_newer_than(known) or (
             known is not None and not is_sealed_by(known, signed, mirror)
         )
@@ -286,7 +308,8 @@ class Copy:
 
         def write(conn: Connection) -> None:
             self._check_wanted(conn)
-            if is_new or not self._source.is_relayed:
+            is_stale = self.log.state is LogState.STALE
+            if is_new or is_stale or not self._source.is_relayed:
                 log = logs.set_checkpoint(
                     conn,
                     self.log,
@@ -302,6 +325,12 @@ class Copy:
         if is_new:
             self._parts.notices.advanced(self.log.origin)
 
+    def _seal(self, signed: SignedCheckpoint, now: int) -> Seal:
+        parts = self._parts
+        return seal_copy(
+            self._source, signed, parts.mirror, now=now, rules=parts.freshness
+        )
+
     async def _commit(
         self, write: Callable[[Connection], _Stored], batch: Batch
     ) -> _Stored:
@@ -312,7 +341,7 @@ class Copy:
         )
         self.log = stored.log
         self.tally.count(batch.entries)
-        if batch.erases or stored.has_destroyed:
+        if batch.erases:
             await scrub(self._parts.database)
         return stored
 
@@ -359,7 +388,7 @@ class Copy:
             message = f"the copy of {self.log.origin} is not what was verified"
             raise BadProofError(message)
         now = self._parts.clock()
-        seal = seal_copy(self._source, signed, self._parts.mirror, now=now)
+        seal = self._seal(signed, now)
         log = logs.set_checkpoint(
             conn,
             stored.log,
@@ -371,15 +400,10 @@ class Copy:
         log = seal.save_freshness(conn, log, self.log.verified_at)
         alarm = self._alarm()
         if alarm != self.log.error:
-            logs.set_log_state(conn, self.log.log_id, LogState.ACTIVE, alarm)
+            logs.set_log_state(conn, self.log.log_id, log.state, alarm)
         self._set_synced(conn, alarm or seal.doubt)
         done = succeed(conn, log, self.note, now=now)
-        return _Stored(
-            log,
-            stored.frontier,
-            (*stored.changes, *done.changes),
-            has_destroyed=done.has_destroyed,
-        )
+        return _Stored(log, stored.frontier, (*stored.changes, *done))
 
     def _alarm(self) -> str | None:
         count, first = self.claims.unproven()

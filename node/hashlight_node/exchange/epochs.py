@@ -23,6 +23,7 @@ from hashlight_protocol import (
     Body,
     BodyStatus,
     Checkpoint,
+    Erase,
     KnownHead,
     LogInfo,
     Meta,
@@ -193,7 +194,7 @@ class Epochs:
         end_index = old.tree_size if _keeps_all(ending) else final.tree_size
         reissue = _Reissue(conn, old, new, signing=self._signing, now=self._clock())
         meta = Meta(origin, Checkpoint(old.origin, final.tree_size, final.root_hash))
-        reissue.run(meta, end_index)
+        reissue.run(meta, end_index, erased_from=final.tree_size)
         state = _state_after(ending)
         self._sign_note(conn, old, signer, state, final)
         changes = epochs.let_count(
@@ -259,8 +260,14 @@ class _Reissue:
         self.changes: list[SignalChange] = []
         self.count = 0
 
-    def run(self, meta: Meta, end_index: int) -> None:
-        """Write META and all records below an index; sign once, at the end."""
+    def run(self, meta: Meta, end_index: int, *, erased_from: int) -> None:
+        """Write META and all records below an index; sign once, at the end.
+
+        Followers undo the ERASE entries that lie beyond the end of the old log, or
+        never see them, and may hold the bodies still. So those are said again.
+        """
+        conn, old = self._conn, self._old
+        erased = epochs.erased_from(conn, old.log_id, erased_from)
         last = epochs.last_counted(self._conn, self._old.log_id, end_index)
         size = last + 1
         step = _BUNDLES * TILE_WIDTH
@@ -270,6 +277,11 @@ class _Reissue:
             if first == 0:
                 entries[0] = meta
             if end == size:
+                for one in erased:
+                    again = late_withdrawal(conn, old, one.leaf_index)
+                    erase = Erase(first + len(entries), 1, one.reason)
+                    entries += [again, erase]
+                    bodies += [Body(BodyStatus.WITHHELD), _NO_BODY]
                 self._sign(entries, bodies)
             else:
                 self._add(entries, bodies)

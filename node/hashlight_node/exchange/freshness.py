@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hashlight_node.model import LogState, Role
 from hashlight_node.store import logs, staleness
@@ -45,6 +45,9 @@ class FreshnessRules:
     warn_after_seconds: int = 24 * 3600
     relay_until_seconds: int = 7 * 24 * 3600
     serve_until_seconds: int = 30 * 24 * 3600
+
+
+DEFAULT_FRESHNESS: Final = FreshnessRules()
 
 
 def age_seconds(log: Log, now: int) -> int:
@@ -136,9 +139,12 @@ class FreshnessKeeper:
         match log.state:
             case LogState.ACTIVE | LogState.QUARANTINED:
                 return freshness(log, now, self._rules) is Freshness.STALE
+            case LogState.ABANDONED:
+                # Until another log takes its place it matches, and nothing that its
+                # owner takes back can reach it.
+                return freshness(log, now, self._rules) is Freshness.STALE
             case (
                 LogState.FROZEN
-                | LogState.ABANDONED
                 | LogState.STALE
                 | LogState.ROLLED_BACK
                 | LogState.UNCONFIRMED

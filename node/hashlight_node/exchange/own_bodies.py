@@ -15,13 +15,18 @@ from hashlight_protocol import (
     BodyStatus,
     EntryKind,
     ProtocolError,
+    RecordEntry,
     encode_body_bundle,
     parse_entry_bundle,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hashlight_node.model import Log
     from hashlight_node.store.database import Connection, Database
+
+    from .transfer import VerifiedBundle
 
 
 class OwnBodies:
@@ -52,6 +57,44 @@ class OwnBodies:
             lambda conn: self._read(conn, index, width, entries)
         )
 
+    async def known(self, bundle: VerifiedBundle) -> tuple[Body, ...]:
+        """Give the bodies of entries that came without any, as far as they are here.
+
+        Until the owner brings them nothing else would match of what goes on, from the
+        moment on at which the new log takes the place of the old one.
+
+        Args:
+            bundle: Verified entries.
+        """
+        if self._log.counts_from is not None:
+            return bundle.bodies
+        commitments = {
+            leaf_index: entry.commitment
+            for leaf_index, entry in enumerate(bundle.entries, bundle.first_index)
+            if isinstance(entry, RecordEntry)
+        }
+        found = await self._database.read(lambda conn: self._find(conn, commitments))
+        return tuple(
+            found.get(leaf_index, body)
+            for leaf_index, body in enumerate(bundle.bodies, bundle.first_index)
+        )
+
+    def _find(
+        self, conn: Connection, commitments: Mapping[int, bytes]
+    ) -> dict[int, Body]:
+        """Read the bodies of records that are here, by leaf index."""
+        originals = reissues.find_originals(conn, self._log, commitments)
+        places = {
+            leaf_index: it.content_id
+            for leaf_index, it in originals.items()
+            if it.content_id is not None
+        }
+        stored = contents.read_contents(conn, sorted(places.values()))
+        return {
+            leaf_index: Body(BodyStatus.PRESENT, *stored[content_id])
+            for leaf_index, content_id in places.items()
+        }
+
     def _read(
         self, conn: Connection, index: int, width: int, entries: bytes
     ) -> bytes | None:
@@ -64,17 +107,10 @@ class OwnBodies:
             for leaf_index, entry in enumerate(raw, index * TILE_WIDTH)
             if entry[0] == EntryKind.RECORD
         }
-        originals = reissues.find_originals(conn, self._log, commitments)
-        places = {
-            leaf_index: it.content_id
-            for leaf_index, it in originals.items()
-            if it.content_id is not None
-        }
-        if len(places) < len(commitments):
+        found = self._find(conn, commitments)
+        if len(found) < len(commitments):
             return None
-        stored = contents.read_contents(conn, sorted(places.values()))
         bodies = [Body(BodyStatus.NONE)] * width
-        for leaf_index, content_id in places.items():
-            salt, body = stored[content_id]
-            bodies[leaf_index % TILE_WIDTH] = Body(BodyStatus.PRESENT, salt, body)
+        for leaf_index, body in found.items():
+            bodies[leaf_index % TILE_WIDTH] = body
         return encode_body_bundle(bodies)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -57,6 +57,7 @@ from .errors import (
 )
 from .first_copy import find_or_begin
 from .forks import refuse_forked
+from .own_bodies import OwnBodies
 from .sources import Source, stop_list
 from .transfer import open_package
 from .turns import unbroken
@@ -299,8 +300,9 @@ class Receiver:
             hashes[len(before) + skip :],
             package.first_index + skip,
         )
+        bodies = await OwnBodies(self._parts.database, log).known(bundle)
         batch = Batch(bundle.first_index)
-        batch.add(bundle)
+        batch.add(replace(bundle, bodies=bodies))
         if bundle.unsupported is not None:
             await unbroken(copy.stop_before(frontier, batch, bundle.unsupported))
             raise bundle.unsupported

@@ -365,12 +365,17 @@ def _find_work(
 
 
 def _copies(conn: Connection, follow: Follow) -> list[Log]:
-    """Give our copies of a list's logs, the oldest epoch first."""
+    """Give our copies of a list's logs that did not end, the oldest epoch first.
+
+    What ended matches no more, and what its owner erased there reaches us no more:
+    somebody who did not hear of that either must not bring it back.
+    """
     copies = [
         log
         for log in logs.list_logs(conn, Role.FOLLOWED)
         if (log.node, log.list_name) == (follow.peer_name, follow.list_name)
-        and log.state in {LogState.ACTIVE, LogState.FROZEN}
+        and log.state in {LogState.ACTIVE, LogState.STALE}
+        and log.counts_until is None
     ]
     return sorted(copies, key=lambda log: log.log_id)
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from hashlight_node.keys import signers_of
-from hashlight_node.store import logs
+from hashlight_node.store import logs, staleness
 from hashlight_protocol import append_signatures, cosign
 
 from .acknowledgements import descriptor_of
 from .cosigning import bare_note
+from .freshness import DEFAULT_FRESHNESS
 from .life import read_sign, sign_time
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from hashlight_node.store.database import Connection
     from hashlight_protocol import SignedCheckpoint, Signer, VerifierKey
 
+    from .freshness import FreshnessRules
     from .life import SignOfLife
     from .sources import Source
 
@@ -44,6 +46,7 @@ class Seal:
     _key: VerifierKey | None
     _sign: SignOfLife | None
     _now: int
+    _serve_until_seconds: int
 
     def is_newer_than(self, mirrored: bytes | None) -> bool:
         """Tell whether the owner was at this checkpoint later than we have signed."""
@@ -54,7 +57,9 @@ class Seal:
     def save_freshness(self, conn: Connection, log: Log, before: int | None) -> Log:
         """Note how fresh a copy is: as fresh as the last sign of life of its owner.
 
-        That the owner itself gives it to us is one. That a relay does is none.
+        That the owner itself gives it to us is one. That a relay does is none: a copy
+        that is stale gets new entries of it and matches no more than before, until the
+        owner's sign is young enough.
 
         Args:
             conn: In the write transaction that makes the checkpoint ours.
@@ -62,13 +67,23 @@ class Seal:
             before: How fresh the copy was, Unix seconds; None if that is not known.
         """
         if not self._source.is_relayed:
-            return log
-        at = before if self._sign is None else max(self._sign.at, before or 0)
+            staleness.end_doubts(conn, log.log_id)
+            return logs.set_verified_at(conn, log, self._now)
+        at = before
+        if self._sign is not None:
+            at = max(self._sign.at, before or 0)
+            if self._now - self._sign.at <= self._serve_until_seconds:
+                staleness.end_doubts(conn, log.log_id)
         return logs.set_verified_at(conn, log, at)
 
 
 def seal_copy(
-    source: Source, signed: SignedCheckpoint, mirror: Signer, *, now: int
+    source: Source,
+    signed: SignedCheckpoint,
+    mirror: Signer,
+    *,
+    now: int,
+    rules: FreshnessRules = DEFAULT_FRESHNESS,
 ) -> Seal:
     """State with our mirror key that we have all that a checkpoint commits to.
 
@@ -77,6 +92,7 @@ def seal_copy(
         signed: The checkpoint as it came.
         mirror: Our mirror key.
         now: Unix seconds.
+        rules: How old a sign may be of a copy that matches.
     """
     note = bare_note(signed)
     key = descriptor_of(source.owner).witness if source.owner.descriptor else None
@@ -85,7 +101,8 @@ def seal_copy(
         note = sign.note
     lines = b"".join(cosign(note, one, now=now) for one in signers_of(mirror))
     mirrored = append_signatures(note, lines)
-    return Seal(mirrored, _doubt(source, sign, now), source, key, sign, now)
+    doubt = _doubt(source, sign, now)
+    return Seal(mirrored, doubt, source, key, sign, now, rules.serve_until_seconds)
 
 
 def _doubt(source: Source, sign: SignOfLife | None, now: int) -> str | None:

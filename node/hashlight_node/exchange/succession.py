@@ -8,7 +8,6 @@ Source: SPEC.md#successions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -26,50 +25,60 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Succeeded:
-    """What letting a log count did.
+def destroy_unseen(
+    conn: Connection, log: Log, note: KnownNote | None, *, now: int
+) -> list[SignalChange]:
+    """Destroy what a log does not go on with, of those before it whose end is not here.
 
-    Attributes:
-        changes: Signals that died.
-        has_destroyed: Whether content was destroyed, so that files must be scrubbed.
+    An ERASE that we never saw may cover it, and no other can come. Our mirror
+    cosignature on the new log says that all is carried out, so this comes before it,
+    and so does the scrub of the files.
+
+    Args:
+        conn: In a write transaction, after the last entry of the log was applied.
+        log: The log.
+        note: Newest list note.
+        now: Unix seconds.
+
+    Returns:
+        Signals that died.
     """
+    if note is None:
+        return []
+    ends = _ends(conn, log, note)
+    changes: list[SignalChange] = []
+    for old in logs.logs_of_list(conn, log.node, log.list_name):
+        is_taken_over = old.epoch < log.epoch and old.counts_until is None
+        if is_taken_over and old.tree_size < ends.get(old.origin, old.tree_size + 1):
+            changes += epochs.destroy_unissued(conn, old.log_id, now=now)
+    return changes
 
-    changes: tuple[SignalChange, ...] = ()
-    has_destroyed: bool = False
+
+def takes_over(log: Log) -> bool:
+    """Tell whether a copy takes the place of another one once it is whole."""
+    return log.counts_from is None and log.role is Role.FOLLOWED
 
 
 def succeed(
     conn: Connection, log: Log, note: KnownNote | None, *, now: int
-) -> Succeeded:
+) -> list[SignalChange]:
     """Let a log count that is whole now, if it takes the place of another.
-
-    Of a log before it whose end is not here, what was not re-issued is destroyed: an
-    ERASE that we never saw may cover it, and no other can come.
 
     Args:
         conn: In the write transaction that makes its checkpoint ours.
         log: The log.
         note: Newest list note.
         now: Unix seconds.
+
+    Returns:
+        Signals that died.
     """
-    if log.counts_from is not None or log.role is not Role.FOLLOWED or note is None:
-        return Succeeded()
+    if not takes_over(log) or note is None:
+        return []
     states = {it.origin: LogState(it.state) for it in note.note.logs}
-    ended = [
-        it
-        for it in logs.logs_of_list(conn, log.node, log.list_name)
-        if it.epoch < log.epoch and it.counts_until is None
-    ]
     changes = epochs.let_count(conn, log, states, now=now)
-    ends = _ends(conn, log, note)
-    unseen = [
-        it for it in ended if it.tree_size < ends.get(it.origin, it.tree_size + 1)
-    ]
-    for old in unseen:
-        changes += epochs.destroy_unissued(conn, old.log_id, now=now)
     _log.info("a list goes on in a new log", peer=log.node, list=log.list_name)
-    return Succeeded(tuple(changes), has_destroyed=bool(unseen))
+    return changes
 
 
 def _ends(conn: Connection, log: Log, note: KnownNote) -> dict[str, int]:

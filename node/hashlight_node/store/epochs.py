@@ -8,7 +8,7 @@ once at any moment.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import func, select, update
 
@@ -39,6 +39,13 @@ _COUNTED: Final = (
     RecordState.ENDED,
 )
 """States of records that a next log goes on with."""
+
+
+class Erased(NamedTuple):
+    """A record that was erased, and why."""
+
+    leaf_index: int
+    reason: int
 
 
 def let_count(
@@ -205,6 +212,22 @@ def counted(
         .order_by(_records.c.leaf_index)
     )
     return list(connection.execute(query).scalars())
+
+
+def erased_from(connection: Connection, log_id: int, first_index: int) -> list[Erased]:
+    """List the records of a log that entries from an index on erased, by leaf index."""
+    query = (
+        select(_records.c.leaf_index, _records.c.reason)
+        .where(
+            _records.c.log_id == log_id,
+            _records.c.state == RecordState.ERASED.value,
+            _records.c.withdrawn_by >= first_index,
+        )
+        .order_by(_records.c.leaf_index)
+    )
+    return [
+        Erased(row.leaf_index, row.reason or 0) for row in connection.execute(query)
+    ]
 
 
 def last_counted(connection: Connection, log_id: int, end_index: int) -> int:

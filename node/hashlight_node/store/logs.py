@@ -165,7 +165,7 @@ def set_checkpoint(
 ) -> Log:
     """Replace the checkpoint that a log is served with, or confirm it.
 
-    A copy that is stale is so no more: its records match again, from this commit on.
+    A copy that is stale stays so: that is for `staleness.end_doubts`.
 
     Args:
         connection: In a write transaction.
@@ -192,12 +192,6 @@ def set_checkpoint(
             checkpoint_size=size,
             mirror_checkpoint=mirror_checkpoint,
             verified_at=verified_at,
-            state=case(
-                (_logs.c.state == LogState.STALE.value, LogState.ACTIVE.value),
-                else_=_logs.c.state,
-            ),
-            doubted_at=None,
-            stale_at=None,
         )
     )
     if connection.execute(statement).rowcount != 1:
@@ -216,16 +210,20 @@ def set_log_state(
 ) -> None:
     """Set what may still happen to a log, and why if it is quarantined.
 
-    A log that is stale stays so in quarantine: what a peer did wrong makes nothing
-    match again. It is stale no more in any other state.
+    A log that is stale, or followed no more, stays so in quarantine: what a peer did
+    wrong makes nothing match again. It is stale no more in any other state.
     """
-    stays_stale = (_logs.c.state == LogState.STALE.value) & (
+    out_of_use = [LogState.STALE.value, LogState.FROZEN.value]
+    stays = _logs.c.state.in_(out_of_use) & (
         literal(state.value) == LogState.QUARANTINED.value
+    )
+    stays_stale = (_logs.c.state == LogState.STALE.value) & (
+        literal(state.value).in_([LogState.STALE.value, LogState.QUARANTINED.value])
     )
     statement = update(_logs).where(_logs.c.log_id == log_id)
     connection.execute(
         statement.values(
-            state=case((stays_stale, _logs.c.state), else_=state.value),
+            state=case((stays, _logs.c.state), else_=state.value),
             stale_at=case((stays_stale, _logs.c.stale_at), else_=None),
             error=error,
         )

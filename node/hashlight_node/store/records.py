@@ -12,6 +12,7 @@ from hashlight_node.model import RecordState, StoredOpinion, StoredRecord
 from hashlight_node.store import tables
 from hashlight_node.store.applying import apply_entries, fill_bodies
 from hashlight_node.store.reissues import other_names
+from hashlight_node.store.signals import LISTS_THAT_COUNT
 from hashlight_node.store.statements import chunks, rows_where_in
 from hashlight_protocol import (
     SIGNAL_TYPES,
@@ -51,7 +52,7 @@ _SELECT_OPINIONS: Final = (
     select(_opinions, _logs.c.node, _logs.c.origin, _records.c.leaf_index)
     .join(_records, _records.c.record_id == _opinions.c.record_id)
     .join(_logs, _logs.c.log_id == _records.c.log_id)
-    .where(_records.c.state == RecordState.LIVE.value, _logs.c.counts_from.is_not(None))
+    .where(_records.c.state == RecordState.LIVE.value, LISTS_THAT_COUNT)
 )
 
 # In one log, ids of records grow with their leaves: the largest is the newest.

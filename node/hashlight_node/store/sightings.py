@@ -10,6 +10,7 @@ from sqlalchemy import case, delete, func, select, update
 from hashlight_node.model import RecordState
 from hashlight_node.store import tables
 from hashlight_node.store.reissues import other_names
+from hashlight_node.store.signals import LISTS_THAT_COUNT
 from hashlight_node.store.statements import rows_where_in, upsert
 from hashlight_protocol import Ref, Sighting
 
@@ -38,7 +39,7 @@ _TOTALS: Final = (
     )
     .join(_records, _records.c.record_id == _sightings.c.record_id)
     .join(_logs, _logs.c.log_id == _records.c.log_id)
-    .where(_records.c.state == RecordState.LIVE.value, _logs.c.counts_from.is_not(None))
+    .where(_records.c.state == RecordState.LIVE.value, LISTS_THAT_COUNT)
     .group_by(
         _sightings.c.ref_origin,
         _sightings.c.ref_index,

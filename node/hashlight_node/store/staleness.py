@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, or_, update
+from sqlalchemy import case, func, or_, update
 
 from hashlight_node.model import LogState, Role
 from hashlight_node.store import tables
@@ -55,4 +55,23 @@ def mark_stale(connection: Connection, log: Log, now: int) -> None:
         update(_logs)
         .where(_logs.c.log_id == log.log_id)
         .values(state=LogState.STALE.value, stale_at=now)
+    )
+
+
+def end_doubts(connection: Connection, log_id: int) -> None:
+    """Let a copy match again, from this commit on, if it is stale; it is confirmed.
+
+    Args:
+        connection: In the write transaction that says how fresh it is.
+        log_id: A followed log.
+    """
+    is_stale = _logs.c.state == LogState.STALE.value
+    connection.execute(
+        update(_logs)
+        .where(_logs.c.log_id == log_id)
+        .values(
+            state=case((is_stale, LogState.ACTIVE.value), else_=_logs.c.state),
+            doubted_at=None,
+            stale_at=None,
+        )
     )

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hashlight_node.exchange.cases import Cases
-from hashlight_node.exchange.errors import UnknownCaseError
-from hashlight_node.model import RecordState
+from hashlight_node.exchange.epochs import Frozen
+from hashlight_node.exchange.errors import RolledBackError, UnknownCaseError
+from hashlight_node.model import LogState, RecordState
+from hashlight_node.store import logs
 from hashlight_protocol import (
     Indicator,
     Reason,
@@ -111,6 +113,42 @@ async def test_repeating_finishes_what_was_cut_off(
     assert [ref for ref, _ in erased.withdrawn] == [first, second]
     record = await alpha.record(first.origin, first.leaf_index)
     assert record.state is RecordState.ERASED
+
+
+async def test_a_list_that_is_held_keeps_no_other_record_of_a_case_in_use(
+    alpha: ExchangeNode, cases: Cases
+) -> None:
+    await publish(alpha, "held", reported(1, "anna"))
+    held = await alpha.log("alpha.example/hsf/v1/log/held/1")
+    await publish(alpha, "ncii", reported(2, "anna"))
+    await alpha.database.write(
+        lambda conn: logs.set_log_state(
+            conn, held.log_id, LogState.ROLLED_BACK, "restored"
+        )
+    )
+
+    with pytest.raises(RolledBackError):
+        await cases.withdraw("anna", "erase", Reason.WITHDRAWN)
+
+    assert await alpha.matches(2) == 0
+    await alpha.database.write(
+        lambda conn: logs.set_log_state(conn, held.log_id, LogState.ACTIVE, None)
+    )
+    done = await cases.withdraw("anna", "erase", Reason.WITHDRAWN)
+    assert len(done.withdrawn) == 1
+    assert await alpha.matches(1) == 0
+
+
+async def test_a_case_ends_also_where_its_record_did_not_go_on(
+    alpha: ExchangeNode, cases: Cases
+) -> None:
+    first, _ = await publish(alpha, "ncii", reported(1, "anna"), reported(2, "anna"))
+    await alpha.publisher.withdraw(first, "retract", Reason.FALSE_POSITIVE)
+    await alpha.epochs.begin_next("ncii", ending=Frozen())
+    await cases.withdraw("anna", "erase", Reason.WITHDRAWN)
+    assert await alpha.matches(2) == 0
+    for leaf_index in (1, 2):
+        assert (await alpha.record(first.origin, leaf_index)).body == b""
 
 
 async def test_a_case_that_nobody_named_is_unknown(

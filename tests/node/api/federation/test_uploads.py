@@ -21,6 +21,7 @@ from hashlight_protocol import (
     AddEntries,
     Body,
     BodyStatus,
+    Checkpoint,
     Ed25519Signer,
     KnownHead,
     ListNote,
@@ -36,7 +37,7 @@ from hashlight_protocol import (
     verify_cosignature,
 )
 from support.federation import World
-from support.log_simulator import ERASED, NONE, WITHHELD
+from support.log_simulator import ERASED, NONE, WITHHELD, LogSimulator
 from support.made_records import indicator, indicators
 from support.uploads import ADD_ENTRIES, ADD_NOTE, UploadedLog, info_of
 
@@ -518,3 +519,34 @@ async def test_an_abandoned_log_is_not_copied_further(mine: UploadedLog) -> None
     raw = sign_list_note(note, mine.world.peer.keyring.identity)
     assert (await mine.add_note(raw)).status == 204
     assert (await mine.upload(1)).problem == "unknown-log"
+
+
+async def test_what_goes_on_in_a_new_log_matches_before_its_bodies_come_again(
+    mine: UploadedLog,
+) -> None:
+    mine.log.publish(indicators(3))
+    await bring(mine)
+    old = mine.log
+    end = KnownHead(old.size, old.root())
+    mine.log = LogSimulator(
+        "beta.example/hsf/v1/log/ncii/2",
+        Checkpoint(old.origin, end.tree_size, end.root_hash),
+    )
+    mine.log.reissue(old, [1, 3])
+    mine.log.publish(indicators(1, first=8))
+    mine.announced_size = 0
+    logs_now = (
+        LogInfo(old.origin, (old.signer.key,), "frozen", end),
+        LogInfo(mine.origin, (mine.log.signer.key,), "active"),
+    )
+    note = ListNote(old.list_id, "beta.example", "ncii", 2, {"title": ""}, logs_now)
+    raw = sign_list_note(note, mine.world.peer.keyring.identity)
+    assert (await mine.add_note(raw)).status == 204
+    await mine.announce()
+
+    assert (await mine.upload(0)).status == 200
+
+    # The laptop may be closed now, for weeks.
+    assert [await mine.matches(number) for number in (0, 1, 2, 8)] == [1, 0, 1, 0]
+    assert (await mine.add_bodies(0, mine.log.size)).status == 204
+    assert [await mine.matches(number) for number in (0, 1, 2, 8)] == [1, 0, 1, 1]
