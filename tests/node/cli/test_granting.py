@@ -71,6 +71,9 @@ async def test_a_list_is_granted_in_part_and_then_whole(run: Run) -> None:
     wider = await run("grant", PEER, "ncii")
     assert "may now fetch ncii: all records" in wider.stdout
     assert "erase" not in wider.stdout
+    assert "pass on" not in wider.stdout
+    relayed = await run("grant", PEER, "ncii", "--relay")
+    assert "all records; it may pass on what says `share: peers`" in relayed.stdout
 
 
 async def test_narrowing_says_that_nothing_is_taken_back(run: Run) -> None:
