@@ -20,4 +20,7 @@ def test_a_table_says_yes_and_no_and_nothing_for_what_is_missing() -> None:
 
     heading, *lines = written.getvalue().splitlines()
     assert heading.split() == ["peer", "is", "allowed", "note"]
-    assert [line.split() for line in lines] == [["a.example", "yes"], ["b.example", "no"]]
+    assert [line.split() for line in lines] == [
+        ["a.example", "yes"],
+        ["b.example", "no"],
+    ]
