@@ -55,6 +55,14 @@ async def follow_of(company: RunningCompany, owner: str) -> Follow:
     return await company.node.foundation.database.read(read)
 
 
+async def gave_us_something(company: RunningCompany, name: str) -> bool:
+    peer = await company.node.foundation.database.read(
+        lambda conn: peer_store.find_peer(conn, name)
+    )
+    assert peer is not None
+    return peer.contacted_at is not None
+
+
 async def log_of(company: RunningCompany) -> Log:
     log = await company.node.foundation.database.read(
         lambda conn: logs.find_log(conn, ORIGIN)
@@ -118,6 +126,7 @@ async def test_a_shared_record_goes_through_a_relay_and_its_end_does_too(
     )
     await until(partial(matches_are, beta, {0: 1, 1: 1, 2: 1}))
     await until(partial(matches_are, gamma, {0: 0, 1: 1, 2: 1}))
+    assert await gave_us_something(gamma, beta.name)
 
     await publisher.withdraw(first, "retract", Reason.FALSE_POSITIVE)
     await publisher.withdraw(second, "erase", Reason.WITHDRAWN)

@@ -91,7 +91,8 @@ def give(client: LocalClient, body: Json) -> tuple[Json, int]:
 def print_grant(out: Console, grant: Json, kept: int) -> None:
     """Say what was granted, and what narrowing it does not do."""
     scope = describe_scope(cast("Json | None", grant["scope"]))
-    said = f"{grant['peer']} may now fetch {grant['list']}: {scope}"
+    relays = "; it may pass on what says `share: peers`" if grant["relay"] else ""
+    said = f"{grant['peer']} may now fetch {grant['list']}: {scope}{relays}"
     out.print(said, markup=False, soft_wrap=True)
     _warn(out, kept)
 

@@ -153,6 +153,12 @@ def publish(
     expires: Annotated[
         str | None, typer.Option(help="RFC 3339 in UTC, e.g. 2027-01-31T00:00:00Z.")
     ] = None,
+    case: Annotated[
+        str | None, typer.Option(help="The request for help, for `case withdraw`.")
+    ] = None,
+    share: Annotated[
+        bool, typer.Option("--share", help="Relays may pass it on (`share: peers`).")
+    ] = False,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
@@ -169,6 +175,10 @@ def publish(
         }
         if expires is not None:
             shared["expires"] = expires
+        if case is not None:
+            shared["case"] = case
+        if share:
+            shared["share"] = "peers"
         records = _records(files, signal or (), quality, shared)
         client = open_session(config).client
         answer = client.post(

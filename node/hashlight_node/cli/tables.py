@@ -170,8 +170,14 @@ def print_rows(out: Console, rows: Sequence[Json], *members: str) -> None:
     """Print any flat list of objects as a table of the named members."""
     table = _table(*(member.replace("_", " ") for member in members))
     for row in rows:
-        table.add_row(*(str(row.get(member) or "") for member in members))
+        table.add_row(*(_shown(row.get(member)) for member in members))
     out.print(table)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value or "")
 
 
 def _add_result(table: Table, result: Json) -> None:

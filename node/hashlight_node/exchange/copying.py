@@ -424,4 +424,4 @@ class Copy:
             synced_at=now,
             error=error,
         )
-        peer_store.touch_peer(conn, self._peer.peer_id, now)
+        peer_store.touch_peer(conn, self._source.asked.peer_id, now)

@@ -71,6 +71,9 @@ async def test_a_list_is_granted_in_part_and_then_whole(run: Run) -> None:
     wider = await run("grant", PEER, "ncii")
     assert "may now fetch ncii: all records" in wider.stdout
     assert "erase" not in wider.stdout
+    assert "pass on" not in wider.stdout
+    relayed = await run("grant", PEER, "ncii", "--relay")
+    assert "all records; it may pass on what says `share: peers`" in relayed.stdout
 
 
 async def test_narrowing_says_that_nothing_is_taken_back(run: Run) -> None:
@@ -134,3 +137,21 @@ async def test_a_record_of_another_list_is_refused(run: Run) -> None:
     assert "is no record of other" in other.output
     none = await run("grant", PEER, "ncii", "--why", "nonsense", code=2)
     assert none.output
+
+
+async def test_a_record_is_published_for_a_case_and_for_relays(run: Run) -> None:
+    signal = ("--signal", "md5:0123456789abcdef0123456789abcdef")
+    marked = await run_json(
+        run, "publish", "ncii", *signal, "--case", "c-17", "--share"
+    )
+    plain = await run_json(run, "publish", "ncii", *signal)
+
+    bodies = [
+        (await run_json(run, "record", published["refs"][0]))["body"]
+        for published in (marked, plain)
+    ]
+
+    assert [(body.get("case"), body.get("share")) for body in bodies] == [
+        ("c-17", "peers"),
+        (None, None),
+    ]
