@@ -246,6 +246,8 @@ async def test_a_node_with_another_history_means_a_new_copy(tmp_path: Path) -> N
                 closing(sqlite3.connect(backup)) as here,
             ):
                 there.backup(here)
+            # All of the machine, as a snapshot of it is: what was signed last, too.
+            signed = shutil.copytree(settings.keys.last_signed, tmp_path / "signed")
             assert api.token is not None
             client = AsyncInProcessClient(api.base, token=api.token, retries=QUICK)
             await client.start()
@@ -253,6 +255,8 @@ async def test_a_node_with_another_history_means_a_new_copy(tmp_path: Path) -> N
             await until(lambda: client.signal_count == 4)
         clock.advance(60)
         restore(backup, database)
+        shutil.rmtree(settings.keys.last_signed)
+        shutil.copytree(signed, settings.keys.last_signed)
         # It counts on from the backup, beyond where the client stopped.
         async with start_node(settings, clock=clock) as node, session_of(node) as again:
             api = replace(again, token=api.token)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from hashlight_node.config import Settings, initial_config, load_settings
 from hashlight_node.keys import Keyring, create_keyring, publish_descriptor
@@ -46,10 +48,16 @@ async def until(
 
 
 def free_port() -> int:
-    """Give a port of loopback on which nobody listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return cast("int", probe.getsockname()[1])
+    """Give a port of loopback on which nobody listens now.
+
+    Below those that the system gives to connections: one of them could take it before
+    the node listens.
+    """
+    while True:
+        port = random.randrange(10_240, 32_768)  # noqa: S311 -- not a secret
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def make_settings(directory: Path, name: str, extra: str = "") -> Settings:

@@ -498,5 +498,6 @@ async def test_a_node_that_was_sent_all_this_has_made_no_mistake(
     assert not re.search(r'status="5\d\d"', metrics)
     assert 'hashlight_rejects_total{listener="local",reason="malformed"}' in metrics
     assert not node.jobs.done()
-    assert json.loads((await api.get("/readyz")).content) == {"status": "ready"}
+    ready = json.loads((await api.get("/readyz")).content)
+    assert ready == {"status": "ready", "signing": "ok"}
     assert Scope.ADMIN in set(Scope)
