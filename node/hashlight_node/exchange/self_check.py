@@ -440,14 +440,13 @@ async def _within(
 
 
 def _tell(log: Log, verdict: Verdict, newest: Signed | None) -> None:
-    signed_size = None if newest is None else newest.head.tree_size
-    told = _log.bind(
+    if verdict.state is LogState.ACTIVE:
+        _log.info("a log of ours is signed again", list=log.list_name)
+        return
+    _log.error(
+        "a log of ours is not signed any more, run recover",
         list=log.list_name,
         state=verdict.state.value,
         size=log.checkpoint_size,
-        new_size=signed_size,
+        new_size=None if newest is None else newest.head.tree_size,
     )
-    if verdict.state is LogState.ACTIVE:
-        told.info("a log of ours is signed again")
-    else:
-        told.error("a log of ours is not signed any more, run recover")
