@@ -34,18 +34,17 @@ from hashlight_protocol import (
     UnknownKeyError,
     check_bodies,
     check_package,
-    encode_signature,
     find_conflict,
     frontier_from_tiles,
     open_checkpoint,
     parse_body_bundle,
     parse_entry_bundle,
-    parse_note,
     parse_origin,
 )
 
 from .append import stored_frontier
 from .copying import Batch, Copy
+from .cosigning import lines_of
 from .ended_logs import settle_ended
 from .errors import (
     FollowQuarantinedError,
@@ -330,7 +329,11 @@ class Receiver:
             new_size=copy.tally.new_size,
         )
         return Mirrored(
-            _lines(copy.log.mirror_checkpoint or b"", self._parts.mirror.key)
+            lines_of(
+                copy.log.mirror_checkpoint or b"",
+                self._parts.mirror,
+                now=self._parts.clock(),
+            )
         )
 
     async def _open(self, peer: Peer, name: LogName) -> _Target:
@@ -486,13 +489,3 @@ def _hashes_before(conn: Connection, log: Log, first_index: int) -> list[bytes]:
 def _entries(conn: Connection, log: Log, bundle: BodyBundleId) -> tuple[bytes, ...]:
     raw = logs.read_entry_bundle(conn, log.log_id, bundle.index, bundle.width)
     return parse_entry_bundle(raw or b"", bundle.width)
-
-
-def _lines(note: bytes, key: VerifierKey) -> bytes:
-    """Give the signature lines of one key."""
-    wanted = (key.name, key.key_id)
-    return b"".join(
-        encode_signature(one)
-        for one in parse_note(note).signatures
-        if (one.name, one.key_id) == wanted
-    )

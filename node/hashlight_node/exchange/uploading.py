@@ -32,12 +32,14 @@ from hashlight_protocol import (
     TILE_WIDTH,
     AddEntries,
     RollbackError,
+    UnknownKeyError,
     encode_add_entries,
     parse_signatures,
 )
 
 from .acknowledgements import descriptor_of, is_recipient, read_cosigned_at
 from .cosigning import note_cosigned_by
+from .descriptors import PeerDescriptors
 from .errors import UnknownListError
 from .evidence import keep_evidence
 from .notices import Backoff
@@ -134,6 +136,9 @@ class Uploader:
     ) -> None:
         self._database = database
         self._client = UploadClient(client)
+        self._descriptors = PeerDescriptors(
+            database=database, client=client, clock=clock
+        )
         self._pusher = pusher
         self._clock = clock
         self._notices = notices
@@ -367,12 +372,14 @@ class Uploader:
     async def _accept(self, upload: _Upload, lines: bytes) -> None:
         """Keep a peer's word that it has stored and applied all that we have."""
         peer, log = upload.peer, upload.log
-        mirror = descriptor_of(peer).mirror
-        with blaming(peer.name, f"mirror cosignature of {log.origin}", lines):
-            note = note_cosigned_by(
-                log.checkpoint or b"", parse_signatures(lines), mirror
-            )
-            acknowledged_at = read_cosigned_at(note, mirror, now=self._clock())
+        try:
+            note, acknowledged_at = self._read_cosignature(peer, log, lines)
+        except PeerMisbehavedError as error:
+            if not isinstance(error.cause, UnknownKeyError):
+                raise
+            # A key that is newer than the descriptor that we have, perhaps.
+            peer = await self._descriptors.renew(peer)
+            note, acknowledged_at = self._read_cosignature(peer, log, lines)
 
         def save(conn: Connection) -> None:
             deliveries.save_acknowledgement(
@@ -392,6 +399,15 @@ class Uploader:
             list=log.list_name,
             size=log.checkpoint_size,
         )
+
+    def _read_cosignature(
+        self, peer: Peer, log: Log, lines: bytes
+    ) -> tuple[bytes, int]:
+        mirror = descriptor_of(peer).mirror
+        with blaming(peer.name, f"mirror cosignature of {log.origin}", lines):
+            signatures = parse_signatures(lines)
+            note = note_cosigned_by(log.checkpoint or b"", signatures, mirror)
+            return note, read_cosigned_at(note, mirror, now=self._clock())
 
 
 def _own_log(conn: Connection, origin: str) -> Log:
