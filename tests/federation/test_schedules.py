@@ -26,9 +26,9 @@ from hypothesis.stateful import (
 )
 from typing_extensions import override
 
-from hashlight_protocol import Reason, Ref
+from hashlight_protocol import WHOLE_LIST, GrantScope, Reason, Ref
 from support.federated_world import NAMES, Member, World
-from support.made_records import indicator, md5_of
+from support.made_records import labelled, md5_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -39,6 +39,10 @@ OWNERS = st.sampled_from(["shield.example", "hotline.example"])
 NODES = st.sampled_from([f"{name}.example" for name in NAMES])
 JUMPS = st.sampled_from([-259_200, -400, -1, 1, 90, 400, 259_200])
 LIES = st.sampled_from(["/bodies/", "/tile/entries/", "/tile/0/", "/checkpoint"])
+LABELS = ("ncii:adult", "ncii:child")
+"""Every second record has the other one."""
+ADULT = GrantScope(frozenset({LABELS[0]}), None, None)
+SCOPES = st.sampled_from([WHOLE_LIST, WHOLE_LIST, ADULT])
 RECORDS_OF_A_SCHEDULE = 8
 """Few, so that both owners often assert the same signal."""
 
@@ -61,27 +65,32 @@ class ListModel:
     Attributes:
         owner: Its node.
         records: In the order of the log.
-        granted: Who may fetch it now.
+        granted: Who may fetch it now, and which records.
         followers: Who wants it now.
         seen_by: For each node, the numbers that it may have got at any time.
     """
 
     owner: str
     records: list[Published] = field(default_factory=list)
-    granted: set[str] = field(default_factory=set)
+    granted: dict[str, GrantScope] = field(default_factory=dict)
     followers: set[str] = field(default_factory=set)
     seen_by: dict[str, set[int]] = field(default_factory=dict)
 
     def show(self, node: str) -> None:
         shown = self.seen_by.setdefault(node, set())
-        shown |= {it.number for it in self.records if it.state != "erased"}
+        left = {it.number for it in self.records if it.state != "erased"}
+        shown |= {number for number in left if self.is_shown(node, number)}
+
+    def is_shown(self, node: str, number: int) -> bool:
+        """Tell whether a node with a grant is given the records of a number."""
+        return self.granted[node] == WHOLE_LIST or number % 2 == 0
 
     def live(self) -> Counter[int]:
         return Counter(it.number for it in self.records if it.state == "live")
 
     @property
     def entitled(self) -> set[str]:
-        return self.granted & self.followers
+        return self.granted.keys() & self.followers
 
 
 class Schedules(RuleBasedStateMachine):
@@ -117,6 +126,8 @@ class Schedules(RuleBasedStateMachine):
         for node in ("alpha.example", "beta.example"):
             self.grant("shield.example", node)
             self.follow("shield.example", node)
+        self.grant("hotline.example", "gamma.example", ADULT)
+        self.follow("hotline.example", "gamma.example")
         self.everybody_looks_for_news()
 
     @rule(owner=OWNERS, which=st.integers(0, RECORDS_OF_A_SCHEDULE - 1))
@@ -126,7 +137,8 @@ class Schedules(RuleBasedStateMachine):
 
         async def work() -> None:
             publisher = self.member(owner).node.use_cases.publisher
-            (ref,) = await publisher.publish(self.list_name, [indicator(number)])
+            body = labelled(number, LABELS[number % 2])
+            (ref,) = await publisher.publish(self.list_name, [body])
             model.records.append(Published(ref, number))
 
         self.run_soon(work())
@@ -148,14 +160,15 @@ class Schedules(RuleBasedStateMachine):
         if kind == "erase" or record.state == "live":
             record.state = "erased" if kind == "erase" else "retracted"
 
-    @rule(owner=OWNERS, node=NODES)
-    def grant(self, owner: str, node: str) -> None:
+    @rule(owner=OWNERS, node=NODES, scope=SCOPES)
+    def grant(self, owner: str, node: str, scope: GrantScope = WHOLE_LIST) -> None:
+        """Grant a list, or more of it, or less."""
         if node == owner:
             return
         model = self.lists[owner]
         peering = self.member(owner).node.use_cases.peering
-        self.run_soon(peering.grant(node, self.list_name))
-        model.granted.add(node)
+        self.run_soon(peering.grant(node, self.list_name, scope=scope))
+        model.granted[node] = scope
         model.show(node)
 
     @rule(owner=OWNERS, node=NODES)
@@ -164,7 +177,7 @@ class Schedules(RuleBasedStateMachine):
             return
         peering = self.member(owner).node.use_cases.peering
         self.run_soon(peering.revoke(node, self.list_name))
-        self.lists[owner].granted.discard(node)
+        self.lists[owner].granted.pop(node, None)
 
     @rule(owner=OWNERS, node=NODES)
     def follow(self, owner: str, node: str) -> None:
@@ -238,7 +251,6 @@ class Schedules(RuleBasedStateMachine):
                     await member.node.use_cases.pusher.sweep()
                     await member.node.use_cases.follower.sync_all()
         for member in self.world.members.values():
-            await self._check_matches(member)
             await self._check_content(member)
         await self._clear_away()
 
@@ -256,10 +268,10 @@ class Schedules(RuleBasedStateMachine):
         # Whoever lost a grant knows of nothing that is withdrawn since; an operator who
         # sees that in the status ends it.
         for model in self.lists.values():
-            for node in model.followers - model.granted:
+            for node in model.followers - model.granted.keys():
                 peering = self.member(node).node.use_cases.peering
                 await peering.unfollow(model.owner, self.list_name)
-            model.followers &= model.granted
+            model.followers &= model.granted.keys()
 
     async def _is_settled(self) -> bool:
         for model in self.lists.values():
@@ -270,6 +282,11 @@ class Schedules(RuleBasedStateMachine):
                 if await self.member(node).head(origin) != head:
                     return False
                 if not await self._has_acknowledged(owner, node, model):
+                    return False
+        for member in self.world.members.values():
+            for number in self._numbers():
+                # What a wider grant shows comes after the log that it stands in.
+                if not await self._matches_as_expected(member, number):
                     return False
         return True
 
@@ -286,13 +303,20 @@ class Schedules(RuleBasedStateMachine):
                 return False
         return True
 
-    async def _check_matches(self, member: Member) -> None:
-        expected: Counter[int] = Counter()
+    async def _matches_as_expected(self, member: Member, number: int) -> bool:
+        least = most = 0
         for model in self.lists.values():
-            if member.name == model.owner or member.name in model.entitled:
-                expected += model.live()
-        for number in self._numbers():
-            assert await member.matches(number) == expected[number]
+            live = model.live()[number]
+            if member.name == model.owner:
+                least, most = least + live, most + live
+            elif member.name in model.entitled:
+                least += live if model.is_shown(member.name, number) else 0
+                # What it had before its grant became narrower it keeps.
+                most += live if number in model.seen_by[member.name] else 0
+        found = await member.matches(number)
+        # The logs are equal and what they end was confirmed: more is never right.
+        assert found <= most
+        return least <= found
 
     async def _check_content(self, member: Member) -> None:
         """Nothing is at a node that it never had a right to, or that was erased."""
@@ -308,9 +332,10 @@ class Schedules(RuleBasedStateMachine):
 
     def _may_have(self, model: ListModel, node: str, number: int) -> bool:
         left = {it.number for it in model.records if it.state != "erased"}
-        if node == model.owner or node in model.entitled:
+        if node == model.owner:
             return number in left
-        return number in model.seen_by.get(node, set())
+        seen = number in model.seen_by.get(node, set())
+        return seen and (number in left or node not in model.entitled)
 
     def _numbers(self) -> range:
         first = self.number * RECORDS_OF_A_SCHEDULE

@@ -156,3 +156,22 @@ async def test_nothing_is_asked_of_the_laptop_and_no_error_is_counted(
         assert "unavailable" not in "".join(
             line for line in metrics.splitlines() if 'peer="ngo.example"' in line
         )
+
+
+async def test_a_hub_with_a_new_mirror_key_is_believed_and_not_blamed(
+    tmp_path: Path,
+) -> None:
+    async with hub_and_laptop(tmp_path) as (hub, laptop):
+        await laptop.node.use_cases.publisher.publish("ncii", indicators(1))
+        await until(partial(acknowledged, laptop, 2))
+        await hub.node.use_cases.rotation.rotate("mirror", None)
+        await laptop.node.use_cases.publisher.publish("ncii", indicators(1, first=1))
+        await until(partial(acknowledged, laptop, 3))
+        # The old key is not waited for: its owner says that it was stolen.
+        await hub.node.use_cases.rotation.retire("mirror", None)
+        await laptop.node.use_cases.publisher.publish("ncii", indicators(1, first=2))
+        await until(partial(acknowledged, laptop, 4))
+        assert not await laptop.node.use_cases.inspect.evidence()
+        newest = await acknowledgement(laptop)
+        assert newest is not None
+        verify_cosignature(newest.note, hub.node.foundation.keyring.mirror.key)

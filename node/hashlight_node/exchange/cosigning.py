@@ -71,6 +71,26 @@ def is_sealed_by(note: bytes, signed: SignedCheckpoint, signer: Signer) -> bool:
     return found >= {(key.name, key.key_id) for key in keys}
 
 
+def lines_of(note: bytes, signer: Signer, *, now: int) -> bytes:
+    """Give our signature lines on a note that we cosigned once.
+
+    By every key that counts now: whoever asks may know the older one or the newer one,
+    and the note may be from before there was the newer one.
+
+    Args:
+        note: What we cosigned, and still state.
+        signer: Our key, or keys.
+        now: Unix seconds.
+    """
+    signers = signers_of(signer)
+    wanted = {(one.key.name, one.key.key_id) for one in signers}
+    signatures = parse_note(note).signatures
+    found = [one for one in signatures if (one.name, one.key_id) in wanted]
+    if len(found) < len(wanted):
+        return b"".join(cosign(note, one, now=now) for one in signers)
+    return b"".join(map(encode_signature, found))
+
+
 def note_cosigned_by(
     note: bytes, signatures: Iterable[NoteSignature], key: VerifierKey
 ) -> bytes:

@@ -36,18 +36,17 @@ from hashlight_protocol import (
     UnknownKeyError,
     check_bodies,
     check_package,
-    encode_signature,
     find_conflict,
     frontier_from_tiles,
     open_checkpoint,
     parse_body_bundle,
     parse_entry_bundle,
-    parse_note,
     parse_origin,
 )
 
 from .append import stored_frontier
 from .copying import Batch, Copy
+from .cosigning import lines_of
 from .ended_logs import settle_ended
 from .errors import (
     FollowQuarantinedError,
@@ -334,7 +333,11 @@ class Receiver:
             new_size=copy.tally.new_size,
         )
         return Mirrored(
-            _lines(copy.log.mirror_checkpoint or b"", self._parts.mirror.key.name)
+            lines_of(
+                copy.log.mirror_checkpoint or b"",
+                self._parts.mirror,
+                now=self._parts.clock(),
+            )
         )
 
     async def _open(self, peer: Peer, name: LogName) -> _Target:
@@ -490,9 +493,3 @@ def _hashes_before(conn: Connection, log: Log, first_index: int) -> list[bytes]:
 def _entries(conn: Connection, log: Log, bundle: BodyBundleId) -> tuple[bytes, ...]:
     raw = logs.read_entry_bundle(conn, log.log_id, bundle.index, bundle.width)
     return parse_entry_bundle(raw or b"", bundle.width)
-
-
-def _lines(note: bytes, name: str) -> bytes:
-    """Give the signature lines by keys of one name: two while one is replaced."""
-    mine = (one for one in parse_note(note).signatures if one.name == name)
-    return b"".join(map(encode_signature, mine))
