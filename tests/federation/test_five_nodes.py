@@ -288,8 +288,8 @@ async def test_3_an_upload_over_a_line_that_is_cut_again_and_again_is_resumed(
     origin = await ngo.create("uploads")
     numbers = world.numbers(700)
     await world.share(ngo, alpha, "uploads")
-    cuts = [Cut(there=6_000 * number) for number in range(1, 11)]
-    cuts[::4] = [Cut(back=100) for _ in cuts[::4]]
+    cuts = [Cut(there=2_000 * number) for number in range(1, 25)]
+    cuts[::5] = [Cut(back=100) for _ in cuts[::5]]
     world.line.cuts = left = iter(cuts)
     world.line.hang_up()
     refs = await ngo.publish("uploads", *map(indicator, numbers))
