@@ -16,12 +16,12 @@ from hashlight_node.exchange.epochs import Frozen
 from hashlight_node.exchange.errors import RolledBackError, UnconfirmedError
 from hashlight_node.last_signed import LastSignedInUseError
 from hashlight_node.local_client import LocalClient
-from hashlight_node.model import FollowState, LogState, Scope
+from hashlight_node.model import FollowState, LogState, RecordState, Scope
 from hashlight_node.peers.errors import PeerUnavailableError
-from hashlight_node.store import logs, tables
+from hashlight_node.store import logs, records, tables
 from hashlight_node.store import peers as peer_store
 from hashlight_node.store.tokens import insert_token
-from hashlight_protocol import BodyStatus, Reason
+from hashlight_protocol import BodyStatus, Reason, Ref
 from support.made_records import indicators
 from support.running_companies import MakeCompany, RunningCompany, connect, until
 
@@ -315,6 +315,7 @@ async def test_two_histories_that_were_signed_cannot_be_healed(
     shutil.copytree(shield.settings.keys.last_signed, kept)
     await shield.start()
     await publish(shield, 3, first=5)
+    await _take_back_two(shield)
     await until(partial(are_equal, shield, alpha))
     await alpha.stop()
     await shield.stop()
@@ -331,12 +332,29 @@ async def test_two_histories_that_were_signed_cannot_be_healed(
     assert "new epoch" in recovered.problems[0]
     with pytest.raises(RolledBackError):
         await publish(shield, 1, first=900)
-    # The old log ends where the histories part, and our own records go on.
+    # The old log ends where the histories part, and our own records go on; but not what
+    # a person took back in the history that we lost.
     ended, begun = await shield.node.use_cases.recovery.begin_next("ncii")
     assert (ended.state, begun.state) == (LogState.ABANDONED, LogState.ACTIVE)
     assert begun.origin == NEXT_ORIGIN
     await publish(shield, 1, first=900)
     assert [await shield.matches(n) for n in (0, 5, 100, 129, 900)] == [1, 0, 1, 1, 1]
+    assert [await shield.matches(n) for n in (1, 2, 3)] == [0, 0, 1]
+    await _is_erased(shield, Ref(ORIGIN, 3))
+
+
+async def _take_back_two(shield: RunningCompany) -> None:
+    publisher = shield.node.use_cases.publisher
+    await publisher.withdraw(Ref(ORIGIN, 2), "retract", Reason.WITHDRAWN)
+    await publisher.withdraw(Ref(ORIGIN, 3), "erase", Reason.WITHDRAWN)
+
+
+async def _is_erased(shield: RunningCompany, ref: Ref) -> None:
+    erased = await shield.node.foundation.database.read(
+        lambda conn: records.read_record(conn, ref)
+    )
+    assert erased is not None
+    assert (erased.state, erased.body) == (RecordState.ERASED, b"")
 
 
 async def test_bodies_that_one_peer_does_not_have_come_from_another(

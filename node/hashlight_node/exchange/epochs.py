@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from hashlight_node.model import Clock, Log, SignalChange
     from hashlight_node.store.database import Connection, Database
-    from hashlight_protocol import Entry, Signer
+    from hashlight_protocol import Entry, Retract, Signer
 
     from .applied import FollowsCommits
     from .signing import LogSigning
@@ -75,10 +75,13 @@ class Abandoned:
         final_size: Entries that count; followers undo what lies beyond them.
         later: Whether our own records beyond them are genuine and are kept. What we
             took back stays taken back in either case.
+        elsewhere: What another history that we signed takes back beyond the end, of
+            what lies before it: leaf index there, and the entry. It stays taken back.
     """
 
     final_size: int
     later: Literal["drop", "keep"] = "drop"
+    elsewhere: tuple[tuple[int, Retract | Erase], ...] = ()
 
 
 Ending = Frozen | Abandoned
@@ -180,6 +183,15 @@ class Epochs:
             epochs.undo_withdrawals(
                 conn, old.log_id, final.tree_size, reasons=[Reason.SUPERSEDED]
             )
+        changes: list[SignalChange] = []
+        if isinstance(ending, Abandoned):
+            changes += epochs.take_back(
+                conn,
+                old.log_id,
+                ending.elsewhere,
+                end=final.tree_size,
+                now=self._clock(),
+            )
         origin = self._next_origin(old)
         new = logs.insert_log(
             conn,
@@ -197,11 +209,12 @@ class Epochs:
         reissue.run(meta, end_index, erased_from=final.tree_size)
         state = _state_after(ending)
         self._sign_note(conn, old, signer, state, final)
-        changes = epochs.let_count(
+        changes += reissue.changes
+        changes += epochs.let_count(
             conn, reissue.new, {old.origin: LogState(state)}, now=self._clock()
         )
         begun = Begun(origin, old.origin, final, reissue.count)
-        return _Written(begun, (*reissue.changes, *changes))
+        return _Written(begun, tuple(changes))
 
     def _next_origin(self, old: Log) -> str:
         epoch = old.epoch + 1

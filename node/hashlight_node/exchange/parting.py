@@ -16,8 +16,11 @@ from hashlight_protocol import (
     TILE_WIDTH,
     BadBundleError,
     EntryBundleId,
+    Erase,
+    Retract,
     frontier_from_tiles,
     needed_tiles,
+    parse_entry,
     parse_entry_bundle,
     plan_range,
 )
@@ -51,12 +54,8 @@ async def common_size(
     Raises:
         PeerError: The peer stops answering, or what it sends is not what we signed.
     """
-    origin, size = log.origin, signed.head.tree_size
-    tiles = await fetch_tiles(client, peer, origin, needed_tiles(0, size))
-    empty = frontier_from_tiles(_no_tiles, 0)
-    with blaming(peer.name, f"copy of {origin}", signed.note_bytes):
-        span = await asyncio.to_thread(plan_range, empty, signed.checkpoint, tiles)
-    shared = min(size, log.tree_size)
+    span = await _span(client, peer, signed)
+    shared = min(signed.head.tree_size, log.tree_size)
     # From the end: what was restored is rarely old.
     for index in reversed(range(-(-shared // TILE_WIDTH))):
         width = min(TILE_WIDTH, shared - index * TILE_WIDTH)
@@ -68,6 +67,46 @@ async def common_size(
         if alike:
             return index * TILE_WIDTH + alike
     return 0  # pragma: no cover -- the META entry of one origin is the same
+
+
+async def withdrawals_beyond(
+    client: PeerClient, *, peer: Peer, signed: SignedCheckpoint, size: int
+) -> list[tuple[int, Retract | Erase]]:
+    """Find what a peer's copy takes back beyond the entries that we have in common.
+
+    We signed it, so somebody asked for it: it holds whatever became of that history.
+
+    Args:
+        client: Asks the peer.
+        peer: Who has the copy.
+        signed: Its checkpoint, signed by us.
+        size: Entries with which our log begins alike.
+
+    Returns:
+        Leaf index there, and the entry, of those that concern common entries.
+
+    Raises:
+        PeerError: The peer stops answering, or what it sends is not what we signed.
+    """
+    span = await _span(client, peer, signed)
+    found: list[tuple[int, Retract | Erase]] = []
+    for index in range(size // TILE_WIDTH, -(-signed.head.tree_size // TILE_WIDTH)):
+        entries = await _fetch(client, peer, span, index)
+        for leaf_index, raw in enumerate(entries, index * TILE_WIDTH):
+            entry = parse_entry(raw, leaf_index=leaf_index)
+            if leaf_index >= size and isinstance(entry, (Retract, Erase)):
+                found.append((leaf_index, entry))
+    return [(leaf_index, entry) for leaf_index, entry in found if entry.first < size]
+
+
+async def _span(
+    client: PeerClient, peer: Peer, signed: SignedCheckpoint
+) -> VerifiedRange:
+    origin, size = signed.checkpoint.origin, signed.head.tree_size
+    tiles = await fetch_tiles(client, peer, origin, needed_tiles(0, size))
+    empty = frontier_from_tiles(_no_tiles, 0)
+    with blaming(peer.name, f"copy of {origin}", signed.note_bytes):
+        return await asyncio.to_thread(plan_range, empty, signed.checkpoint, tiles)
 
 
 def _own(conn: Connection, log: Log, index: int, width: int) -> tuple[bytes, ...]:

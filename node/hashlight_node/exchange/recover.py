@@ -46,7 +46,7 @@ from .epochs import Abandoned
 from .erasures import ErasureClaims
 from .errors import RolledBackError, UnknownListError
 from .own_bodies import OwnBodies
-from .parting import common_size
+from .parting import common_size, withdrawals_beyond
 from .scrubbing import scrub
 from .self_check import who_knows
 from .transfer import fetch_bundles, fetch_tiles, verify_bundle
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from hashlight_node.model import Clock, Log, Peer, SignalChange
     from hashlight_node.peers.client import PeerClient
     from hashlight_node.store.database import Connection, Database
-    from hashlight_protocol import Body, Frontier, SignedCheckpoint
+    from hashlight_protocol import Body, Erase, Frontier, Retract, SignedCheckpoint
 
     from .applied import FollowsCommits
     from .epochs import Epochs
@@ -197,32 +197,35 @@ class Recovery:
             own = await self._parts.database.read(lambda conn: _own(conn, list_name))
             for log in own:
                 if log.is_held:
-                    ending = Abandoned(await self._last_good(log), "keep")
+                    ending = await self._ending(log)
                     await self._parts.epochs.begin_next(list_name, ending=ending)
+                    # What the other history erased is erased here now.
+                    await scrub(self._parts.database)
         return await self.recover(list_name)
 
-    async def _last_good(self, log: Log) -> int:
-        """Find the size up to which there is one history of a log."""
+    async def _ending(self, log: Log) -> Abandoned:
+        """Find the size up to which a log has one history, and what ended beyond it."""
         parts = self._parts
         if await parts.database.read(lambda conn: parts.self_check.is_lost(conn, log)):
             raise RolledBackError(log.list_name)
         if parts.last_signed.contradiction(log.origin) is None:
             newest = parts.last_signed.newest(log.origin)
             if newest is not None and newest.head.tree_size > log.tree_size:
-                return log.tree_size
-        sizes = [
-            await common_size(
-                parts.database,
-                self._parts.client,
-                peer=mirror.peer,
-                log=log,
-                signed=mirror.signed,
+                return Abandoned(log.tree_size, "keep")
+        sizes: list[int] = []
+        elsewhere: list[tuple[int, Retract | Erase]] = []
+        for mirror in await self._find_mirrors(log, _Tally()):
+            peer, signed = mirror.peer, mirror.signed
+            size = await common_size(
+                parts.database, parts.client, peer=peer, log=log, signed=signed
             )
-            for mirror in await self._find_mirrors(log, _Tally())
-        ]
+            sizes.append(size)
+            elsewhere += await withdrawals_beyond(
+                parts.client, peer=peer, signed=signed, size=size
+            )
         if not sizes:
             raise RolledBackError(log.list_name)
-        return min(sizes)
+        return Abandoned(min(sizes), "keep", tuple(elsewhere))
 
     async def _recover(self, before: Log) -> Recovered:
         origin, tally = before.origin, _Tally()

@@ -15,6 +15,7 @@ from sqlalchemy import func, select, update
 from hashlight_node.model import LogState, RecordState, SignalChange
 from hashlight_node.store import logs, tables, withdrawing
 from hashlight_node.store.changes import record_changes
+from hashlight_node.store.ranges import clip, resolve, withdrawals_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
 
     from hashlight_node.model import Log
-    from hashlight_protocol import Reason
+    from hashlight_protocol import Erase, Reason, Retract
 
 _records = tables.records
 _signals = tables.signals
@@ -228,6 +229,37 @@ def erased_from(connection: Connection, log_id: int, first_index: int) -> list[E
     return [
         Erased(row.leaf_index, row.reason or 0) for row in connection.execute(query)
     ]
+
+
+def take_back(
+    connection: Connection,
+    log_id: int,
+    elsewhere: Iterable[tuple[int, Retract | Erase]],
+    *,
+    end: int,
+    now: int,
+) -> list[SignalChange]:
+    """Retract and erase records as entries say that are not in the log as it is here.
+
+    Args:
+        connection: In a write transaction.
+        log_id: The log.
+        elsewhere: Leaf index in the other history, and the entry.
+        end: Records from this leaf on are other ones there, and stay.
+        now: Unix seconds.
+
+    Returns:
+        Signals that died.
+    """
+    found = [
+        one
+        for leaf_index, entry in elsewhere
+        for one in withdrawals_in([entry], leaf_index)
+    ]
+    effects = clip(resolve(found), 0, end)
+    changes = withdrawing.apply_ranges(connection, log_id, effects, now=now)
+    record_changes(connection, changes, now=now)
+    return changes
 
 
 def last_counted(connection: Connection, log_id: int, end_index: int) -> int:
