@@ -5,7 +5,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 READY := $(PYTHON) deploy/bootstrap/bootstrap.py
-PYTEST := -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup
+PYTEST := -m pytest --numprocesses auto --maxprocesses 8 --dist loadscope
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-find-links
 CODE := protocol node migrations client tests benchmarks deploy/bootstrap deploy/build

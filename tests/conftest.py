@@ -5,12 +5,38 @@ import os
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer  # type: ignore[import-untyped]
+from xdist.scheduler import (  # type: ignore[import-untyped]
+    LoadScopeScheduling,
+    Scheduling,
+)
 
 # Time limits per example fail on a busy machine and say nothing about the code;
 # pytest-timeout ends what hangs. In CI a red run must be red again when repeated.
 settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+# Its tests share one world, so one process runs them all, in their order.
+ONE_WORLD = "tests/federation/test_five_nodes.py"
+
+
+class ByWorld(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
+    """Hands out tests one by one, and those of a world together.
+
+    With pytest 9.2 the `loadgroup` of pytest-xdist 3.8 silently does not group.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return module if module == ONE_WORLD else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """Say how tests are spread over processes."""
+    return ByWorld(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -52,7 +52,7 @@ from hashlight_protocol import (
     verify_fork,
 )
 from support.cutting_proxy import Cut
-from support.five_nodes import FiveNodes, Node
+from support.five_nodes import FiveNodes, Node, patiently
 from support.log_simulator import LogSimulator
 from support.made_records import indicator, labelled, md5_of, shared
 from support.peer_simulator import PeerSimulator
@@ -73,11 +73,7 @@ QUICK_SECONDS = 5
 ADULT = GrantScope(frozenset({"ncii:adult"}), None, None)
 USES: tuple[RotatingUse, ...] = ("log", "http", "witness", "mirror")
 
-pytestmark = [
-    pytest.mark.asyncio(loop_scope="module"),
-    # One world, so one process; the tests are quick in the order in which they stand.
-    pytest.mark.xdist_group("five-nodes"),
-]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -521,8 +517,10 @@ async def settle(world: FiveNodes) -> None:
     for one in world.reachable:
         for other in world.reachable:
             if one is not other:
-                await one.node.use_cases.peering.refresh_descriptor(other.name)
-    await world.ngo.node.use_cases.peering.refresh_descriptor(world.alpha.name)
+                peering = one.node.use_cases.peering
+                await patiently(partial(peering.refresh_descriptor, other.name))
+    peering = world.ngo.node.use_cases.peering
+    await patiently(partial(peering.refresh_descriptor, world.alpha.name))
 
 
 async def exchange(world: FiveNodes) -> int:
@@ -619,11 +617,11 @@ async def test_8_a_narrow_grant_shows_what_its_dry_run_said_also_to_who_asks_for
 
     # It asks for all bodies with its own key, and beta asks without any grant.
     bodies = f"{shield.settings.node.base}/hsf/v1/log/scoped/1/bodies/000.p/7"
-    status, _, content = await gamma.node.foundation.client.request("GET", bodies)
+    status, content = await _ask(gamma, bodies)
     assert status == 200
     for number, is_shown in expected.items():
         assert (md5_of(number).encode() in content) is bool(is_shown)
-    status, _, _ = await world.beta.node.foundation.client.request("GET", bodies)
+    status, _ = await _ask(world.beta, bodies)
     assert status == 404
 
     # One of those that are hidden ends before the grant is widened.
@@ -636,6 +634,12 @@ async def test_8_a_narrow_grant_shows_what_its_dry_run_said_also_to_who_asks_for
     await shield.node.use_cases.peering.grant(gamma.name, "scoped")
     expected = {number: int(number != hidden[0]) for number in numbers}
     await world.until(partial(gamma.matches_are, expected))
+
+
+async def _ask(node: Node, url: str) -> tuple[int, bytes]:
+    client = node.node.foundation.client
+    status, _, content = await patiently(lambda: client.request("GET", url))
+    return status, content
 
 
 # ------------------------------------------------------------------------ 9, feedback

@@ -152,6 +152,8 @@ class World:
             member.gateway.spoiled = ""
             member.clock.offset_seconds = 0
         for member in self.members.values():
+            # What is under way may have been lied to still.
+            await member.node.use_cases.follower.sync_all()
             for follow in await member.follows():
                 if follow.state is FollowState.QUARANTINED:
                     await member.node.use_cases.peering.release(follow.peer_name)

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from typing_extensions import override
 
 from hashlight_node.exchange.errors import FollowQuarantinedError
 from hashlight_node.keys import read_published_descriptor
-from hashlight_node.peers.errors import PeerError
+from hashlight_node.peers.errors import PeerError, PeerUnavailableError
 from hashlight_node.store import logs
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import WHOLE_LIST
@@ -46,7 +46,16 @@ request_timeout_seconds = 2
 """
 _LAPTOP = 'upload_to = ["alpha.example"]\n'
 _STEP_SECONDS = 5
+_T = TypeVar("_T")
 _NAMES = ("shield", "ngo", "alpha", "beta", "gamma")
+
+
+async def patiently(ask: Callable[[], Awaitable[_T]]) -> _T:
+    """Repeat what an operator would repeat: lines to who restarted may be dead."""
+    for _ in range(4):
+        with suppress(PeerUnavailableError):
+            return await ask()
+    return await ask()
 
 
 @dataclass
@@ -218,15 +227,17 @@ class FiveNodes:
         await owner.node.use_cases.peering.grant(
             follower.name, list_name, scope=scope, may_relay=may_relay
         )
-        await follower.node.use_cases.peering.follow(owner.name, list_name)
+        peering = follower.node.use_cases.peering
+        await patiently(lambda: peering.follow(owner.name, list_name))
 
     async def relay(self, list_name: str) -> None:
         """Let shield's list go to alpha, and from alpha to beta."""
         await self.share(self.shield, self.alpha, list_name, may_relay=True)
         relaying = self.alpha.node.use_cases.relaying
         await relaying.relay(self.beta.name, self.shield.name, list_name)
-        await self.beta.node.use_cases.peering.follow(
-            self.shield.name, list_name, via=self.alpha.name
+        peering = self.beta.node.use_cases.peering
+        await patiently(
+            lambda: peering.follow(self.shield.name, list_name, via=self.alpha.name)
         )
 
     async def cut(self, one: Node, other: Node) -> None:
