@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import update
 
 from hashlight_node.app import RunningNode, start_node
-from hashlight_node.store import logs, relaying, tables
+from hashlight_node.store import logs, relaying
 from hashlight_protocol import (
     encode_vkey,
     list_id,
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from hashlight_node.config import Settings
     from hashlight_node.store.database import Connection
     from support.federation import World
 
@@ -43,20 +43,29 @@ ACKNOWLEDGEMENTS = f"{COPY}/acknowledgements"
 
 
 @pytest.fixture
-async def owner(world: World, tmp_path: Path) -> AsyncIterator[Sender]:
-    """Let the node under test copy a list of a real node, and relay it to nobody.
+def owner_settings(tmp_path: Path) -> Settings:
+    return make_settings(tmp_path, "owner.example")
 
-    The sender that is given signs as that node.
-    """
-    settings = make_settings(tmp_path, "owner.example")
-    async with start_node(settings, clock=world.clock) as running:
-        await connect(world, running, settings.node.base)
-        yield Sender(
-            running.foundation.keyring,
-            settings.node.base,
-            world.peer.authority,
-            world.clock,
-        )
+
+@pytest.fixture
+async def owner_node(
+    world: World, owner_settings: Settings
+) -> AsyncIterator[RunningNode]:
+    """Let the node under test copy a list of a real node, and relay it to nobody."""
+    async with start_node(owner_settings, clock=world.clock) as running:
+        await connect(world, running, owner_settings.node.base)
+        yield running
+
+
+@pytest.fixture
+def owner(world: World, owner_node: RunningNode, owner_settings: Settings) -> Sender:
+    """Sign as the owner of the list."""
+    return Sender(
+        owner_node.foundation.keyring,
+        owner_settings.node.base,
+        world.peer.authority,
+        world.clock,
+    )
 
 
 async def connect(world: World, owner: RunningNode, base: str) -> None:
@@ -119,15 +128,19 @@ async def test_the_owner_gets_all_of_it_and_who_else_has_it(
 
 @pytest.mark.parametrize("lacks", ["our grant", "the owner's permission", "a copy"])
 async def test_whatever_is_lacking_there_is_one_answer(
-    world: World, owner: Sender, lacks: str
+    world: World, owner_node: RunningNode, lacks: str
 ) -> None:
-    assert owner.name == "owner.example"
     if lacks == "the owner's permission":
         await allow(world)
-        statement = update(tables.follows).values(may_relay=0)
-        await world.running.foundation.database.write(
-            lambda conn: conn.execute(statement)
-        )
+        peering = owner_node.use_cases.peering
+        await peering.grant("shield.example", "own", may_relay=False)
+
+        async def is_known() -> bool:
+            await world.running.use_cases.follower.sync_all()
+            (follow,) = await world.running.use_cases.inspect.follows()
+            return not follow.may_relay
+
+        await until(is_known)
     if lacks == "a copy":
         await allow(world)
         await world.running.use_cases.peering.unfollow("owner.example", "own")
