@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from hashlight_node.peers.errors import (
     PeerMisbehavedError,
@@ -25,10 +25,14 @@ from .errors import PeerPinnedError, UnknownPeerError
 from .evidence import keep_evidence
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hashlight_node.model import Clock, Peer
     from hashlight_node.peers.client import PeerClient
     from hashlight_node.store.database import Connection, Database
     from hashlight_protocol import Descriptor, VerifierKey
+
+_T = TypeVar("_T")
 
 _RENEW_SECONDS: Final = 60
 """At most one descriptor of a peer in this time, whatever keys it signs with."""
@@ -49,6 +53,25 @@ class PeerDescriptors:
         self._clock = clock
         self._renewed_at: dict[str, int] = {}
         self._renewing: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def read_as_now(
+        self, peer: Peer, read: Callable[[Peer], _T]
+    ) -> tuple[Peer, _T]:
+        """Read what a peer signed, perhaps by a key that we do not know yet.
+
+        Returns:
+            The peer, renewed if it had to be, and what was read.
+
+        Raises:
+            UnknownKeyError: It is by no key of the renewed descriptor either.
+            PeerError: As `renew` does.
+            UnknownPeerError: As `renew` does.
+        """
+        try:
+            return peer, read(peer)
+        except UnknownKeyError:
+            peer = await self.renew(peer)
+            return peer, read(peer)
 
     async def renew(self, peer: Peer) -> Peer:
         """Give a peer as of now: one of its signatures is by no key that we know.

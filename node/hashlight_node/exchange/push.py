@@ -29,7 +29,6 @@ from hashlight_protocol import (
     AddCheckpoint,
     ConflictError,
     RollbackError,
-    UnknownKeyError,
     consistency_proof,
     encode_add_checkpoint,
     parse_origin,
@@ -339,12 +338,9 @@ class Pusher:
     async def _accept(self, submission: _Submission, lines: bytes) -> Delivery:
         log, peer = submission.log, submission.peer
         with blaming(peer.name, f"cosignature of {log.origin}", lines):
-            try:
-                note, cosigned_at = self._read_cosignature(submission, peer, lines)
-            except UnknownKeyError:
-                # A key that is newer than the descriptor that we have, perhaps.
-                peer = await self._descriptors.renew(peer)
-                note, cosigned_at = self._read_cosignature(submission, peer, lines)
+            peer, (note, cosigned_at) = await self._descriptors.read_as_now(
+                peer, lambda it: self._read_cosignature(submission, it, lines)
+            )
 
         def save(conn: Connection) -> None:
             deliveries.save_delivery(

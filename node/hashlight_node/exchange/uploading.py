@@ -32,7 +32,6 @@ from hashlight_protocol import (
     TILE_WIDTH,
     AddEntries,
     RollbackError,
-    UnknownKeyError,
     encode_add_entries,
     parse_signatures,
 )
@@ -373,12 +372,9 @@ class Uploader:
         """Keep a peer's word that it has stored and applied all that we have."""
         peer, log = upload.peer, upload.log
         with blaming(peer.name, f"mirror cosignature of {log.origin}", lines):
-            try:
-                note, acknowledged_at = self._read_lines(peer, log, lines)
-            except UnknownKeyError:
-                # A key that is newer than the descriptor that we have, perhaps.
-                peer = await self._descriptors.renew(peer)
-                note, acknowledged_at = self._read_lines(peer, log, lines)
+            peer, (note, acknowledged_at) = await self._descriptors.read_as_now(
+                peer, lambda it: self._read_lines(it, log, lines)
+            )
 
         def save(conn: Connection) -> None:
             deliveries.save_acknowledgement(
