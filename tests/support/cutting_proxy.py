@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 _CHUNK_BYTES = 4096
+_ARRIVING_SECONDS = 0.1
+"""What a broken connection had carried counts only where it was also read."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,10 @@ class Line:
 async def cutting_proxy(port: int, target_port: int) -> AsyncIterator[Line]:
     """Listen on a port of loopback and pass on to another."""
     line = Line()
+    serving: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
         cut = next(line.cuts, Cut())
         line.open_ends.add(writer)
         there, back = await asyncio.open_connection("127.0.0.1", target_port)
@@ -68,6 +72,8 @@ async def cutting_proxy(port: int, target_port: int) -> AsyncIterator[Line]:
         yield line
     finally:
         server.close()
+        line.hang_up()
+        await asyncio.gather(*filter(None, serving), return_exceptions=True)
 
 
 async def _pass(
@@ -79,3 +85,4 @@ async def _pass(
             left -= len(chunk)
             writer.write(chunk)
             await writer.drain()
+        await asyncio.sleep(_ARRIVING_SECONDS)

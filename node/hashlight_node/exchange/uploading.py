@@ -89,12 +89,15 @@ class _Progress:
         next_entry: First entry that it lacks.
         ticket: What it wants to see again.
         next_body: First entry whose body we may still have to send.
+        is_uncertain: A request with entries was sent and not answered: the peer may
+            have kept part of them.
     """
 
     scope: GrantScope
     next_entry: int
     ticket: bytes
     next_body: int
+    is_uncertain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +299,9 @@ class Uploader:
                     conn, log, progress.next_entry, progress.ticket
                 )
             )
+            progress.is_uncertain = True
             answer = await self._client.add_entries(peer, request)
+            progress.is_uncertain = False
             match answer:
                 case Acknowledged(lines):
                     await self._accept(upload, lines)
@@ -313,17 +318,24 @@ class Uploader:
         key = (upload.peer.name, upload.log.origin)
         progress = self._progress.get(key)
         if progress is None:
-            question = encode_add_entries(AddEntries(upload.log.origin, 0, 0))
-            answer = await self._client.add_entries(upload.peer, question)
-            if not isinstance(answer, Wanted):
-                raise self._changed(upload)
             progress = _Progress(upload.scope, 0, b"", 0)
-            await self._go_on(upload, progress, answer.info)
+            await self._ask_place(upload, progress)
             progress.next_body = max(0, progress.next_entry - _REQUEST_ENTRIES)
             self._progress[key] = progress
+        elif progress.is_uncertain:
+            await self._ask_place(upload, progress)
         if progress.scope != upload.scope:
             progress.scope, progress.next_body = upload.scope, 0
         return progress
+
+    async def _ask_place(self, upload: _Upload, progress: _Progress) -> None:
+        """Ask a peer where it stands, by a request without entries."""
+        question = encode_add_entries(AddEntries(upload.log.origin, 0, 0))
+        answer = await self._client.add_entries(upload.peer, question)
+        if not isinstance(answer, Wanted):
+            raise self._changed(upload)
+        await self._go_on(upload, progress, answer.info)
+        progress.is_uncertain = False
 
     async def _go_on(
         self, upload: _Upload, progress: _Progress, info: MirrorInfo

@@ -46,6 +46,8 @@ _SENDING_SECONDS: Final = 90
 
 _GZIP_LEVEL: Final = 6
 _ZSTD_LEVEL: Final = 3
+_BLOCK_BYTES: Final = 8 * 1024
+"""A block that a broken line cuts is lost; of zstd's own size it would be 128 KiB."""
 
 Coding = Literal["gzip", "zstd"]
 
@@ -144,7 +146,17 @@ def _encode(content: bytes, coding: Coding) -> bytes:
         case "gzip":
             return gzip.compress(content, compresslevel=_GZIP_LEVEL, mtime=0)
         case "zstd":
-            return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(content)
+            compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
+            stream = compressor.compressobj(size=len(content))
+            pieces = (
+                content[start : start + _BLOCK_BYTES]
+                for start in range(0, len(content), _BLOCK_BYTES)
+            )
+            end_block = zstandard.COMPRESSOBJ_FLUSH_BLOCK
+            blocks = [
+                stream.compress(piece) + stream.flush(end_block) for piece in pieces
+            ]
+            return b"".join((*blocks, stream.flush()))
 
 
 def _wanted(peer: Peer, answer: Answer) -> MirrorInfo:

@@ -31,7 +31,7 @@ from hashlight_protocol import (
 from support.made_records import shared
 from support.uploads import BYTES
 
-from .test_mirror import owner
+from .test_mirror import owner, owner_node, owner_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from support.federation import Answer, World
     from support.nodes import Sender
 
-__all__ = ["owner"]
+__all__ = ["owner", "owner_node", "owner_settings"]
 
 SPEC: Final = Path(__file__).parents[4] / "SPEC.md"
 TEXT: Final = "text/plain; charset=utf-8"
