@@ -8,6 +8,7 @@ files as one that was not.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from contextlib import ExitStack
@@ -171,6 +172,28 @@ class ScanFiles:
         with _open(self._draft, os.O_EXCL) as file:
             _write(file, orjson.dumps(state))
         self._draft.replace(self._state)
+
+
+def verify_apart(source: Path, output: Path) -> None:
+    """Refuse to write over what is scanned.
+
+    Raises:
+        UsageError: A file that is written is the source.
+    """
+    _verify_apart(source, (output, output.with_name(output.name + ".rejects")))
+
+
+def verify_ours(output: Path, *, restart: bool) -> None:
+    """Refuse to write over what no scan by row groups has written.
+
+    Raises:
+        UsageError: Something else is there, and nobody said `--restart`.
+    """
+    parts = output.with_name(output.name + ".parts")
+    if not restart and not (parts / "plan").exists():
+        _verify_empty((output, output.with_name(output.name + ".rejects")))
+    if output.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(output))
 
 
 def _open(path: Path, flags: int = 0) -> FileIO:

@@ -209,6 +209,18 @@ class ParquetSource:
             message = f"{path}: it is no Parquet file"
             raise CommandError(message) from error
 
+    @staticmethod
+    def verify_installed() -> None:
+        """Tell whether Parquet can be read at all.
+
+        Raises:
+            CommandError: pyarrow is not installed.
+        """
+        try:
+            from pyarrow import parquet  # noqa: F401
+        except ImportError:
+            raise CommandError(PARQUET_MISSING) from None
+
     @property
     def names(self) -> Sequence[str]:
         """The columns."""

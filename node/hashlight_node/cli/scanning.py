@@ -6,8 +6,9 @@ import asyncio
 import hashlib
 from collections import deque
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, assert_never
 
 import typer
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from hashlight_client import AsyncClient
     from hashlight_node.cli.progress import Progress
     from hashlight_node.cli.scan_files import ScanFiles
     from hashlight_node.cli.scan_queries import Asking, Column, Outcome
@@ -35,6 +37,17 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 300.0
 """How long the node may be away in the middle of a scan."""
+
+_FARTHEST = 256
+"""Every PDQ hash is as near as this, so the node's threshold decides."""
+
+
+class ScanEngine(StrEnum):
+    """What searches row groups."""
+
+    LOCAL = "local"
+    DASK = "dask"
+
 
 _BLOCKS_AHEAD = 3
 """Blocks that are asked about while an earlier one is written."""
@@ -56,10 +69,39 @@ def scan(
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew, whatever is there.")
     ] = False,
+    engine: Annotated[
+        ScanEngine | None,
+        typer.Option(help="Search Parquet by row groups in processes, or on Dask."),
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Of the Dask cluster: tcp://HOST:PORT.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Of `--engine local`.")
+    ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
     """Look up every row of a file. Run it again to resume; rejects go to a file."""
+    if engine is not None:
+        with reported(as_json=as_json), _file_errors():
+            _verify_engine(engine, scheduler, processes)
+            answer = _scan_groups(
+                file,
+                output,
+                column,
+                id_column=id_column,
+                max_distance=max_distance,
+                where=(scheduler, processes),
+                restart=restart,
+                config=config,
+                quiet=as_json,
+            )
+            emit(answer, as_json=as_json, render=lambda out: print_bulk(out, answer))
+        return
+    if (scheduler, processes) != (None, None):
+        with reported(as_json=as_json):
+            raise UsageError("--scheduler and --processes belong to an --engine")
     from hashlight_node.cli.calling import translated
     from hashlight_node.cli.scan_files import ScanFiles
     from hashlight_node.cli.scan_rows import open_source
@@ -91,6 +133,77 @@ def scan(
             print_totals(out, answer)
 
         emit(answer, as_json=as_json, render=render)
+
+
+def _verify_engine(
+    engine: ScanEngine, scheduler: str | None, processes: int | None
+) -> None:
+    match engine:
+        case ScanEngine.LOCAL:
+            if scheduler is not None:
+                raise UsageError("--scheduler belongs to --engine dask")
+        case ScanEngine.DASK:
+            if scheduler is None or processes is not None:
+                message = "--engine dask takes --scheduler tcp://HOST:PORT alone"
+                raise UsageError(message)
+        case _:
+            assert_never(engine)
+
+
+def _scan_groups(
+    source: Path,
+    output: Path,
+    asked: Sequence[str] | None,
+    *,
+    id_column: str | None,
+    max_distance: int | None,
+    where: tuple[str | None, int | None],
+    restart: bool,
+    config: Path,
+    quiet: bool,
+) -> Json:
+    """Scan by row groups; see `scan_bulk`."""
+    from hashlight_node.cli.calling import open_client, translated
+    from hashlight_node.cli.scan_files import verify_apart, verify_ours
+    from hashlight_node.cli.scan_rows import ParquetSource
+
+    if not source.exists():
+        message = f"{source}: No such file or directory"
+        raise CommandError(message)
+    ParquetSource.verify_installed()
+    from hashlight_client.record_batches import ScanColumn
+    from hashlight_client.row_groups import Query
+    from hashlight_node.cli.scan_bulk import BulkScan, Where
+    from hashlight_node.cli.scan_parts import plan_groups
+
+    groups = plan_groups(source)
+    files = [Path(it) for it in dict.fromkeys(group.path for group in groups)]
+    columns: list[Column] = []
+    for file in files:
+        opened = ParquetSource(file)
+        columns = columns or _columns(asked, opened, file)
+        for name in (*(it.name for it in columns), *filter(None, (id_column,))):
+            _check_column(name, opened, file)
+        verify_apart(file, output)
+    verify_ours(output, restart=restart)
+    client = open_session(config).client
+    distance = _FARTHEST if max_distance is None else max_distance
+    query = Query([ScanColumn(*it) for it in columns], id_column, distance)
+
+    def open_node() -> AsyncClient:
+        return open_client(client, patience_seconds=PATIENCE_SECONDS)
+
+    with translated(client):
+        work = BulkScan(groups, query, output, open_node, max_distance=max_distance)
+        return work.run(Where(*where), restart=restart, quiet=quiet)
+
+
+def print_bulk(out: Console, answer: Json) -> None:
+    """Print what a scan by row groups found."""
+    print_totals(out, answer)
+    out.print(f"live at {answer['as_of']}, confirmed at {answer['confirmed_at']}")
+    if answer["withdrawn"]:
+        out.print(f"{answer['withdrawn']:,} candidates are known no more")
 
 
 class _Scan:
