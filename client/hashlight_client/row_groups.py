@@ -73,11 +73,14 @@ def scan_row_group(group: RowGroup, index: LocalIndex, query: Query) -> pa.Table
         if Path(group.path).stat().st_size != group.file_bytes:
             message = "the file is not the one that the scan was planned with"
             raise UnreadableGroupError(message)
-        with parquet.ParquetFile(group.path, page_checksum_verification=True) as file:
+        with parquet.ParquetFile(
+            group.path, page_checksum_verification=True, pre_buffer=False
+        ) as file:
             batches = file.iter_batches(
                 _BATCH_ROWS,
                 row_groups=[group.number],
                 columns=list(dict.fromkeys(names)),
+                use_threads=False,
             )
             found, row = [], group.first_row
             for batch in batches:

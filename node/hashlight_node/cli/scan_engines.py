@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from typing_extensions import override
 
-from hashlight_client.row_groups import forget_index, index_of, scan_with
+from hashlight_client.row_groups import forget_index, scan_with
 from hashlight_node.cli.session import CommandError
 
 if TYPE_CHECKING:
@@ -92,7 +92,10 @@ class _Persistent:
 
 
 class LocalEngine(_Persistent):
-    """A pool of processes that share one index, made before they are forked.
+    """A pool of processes, each with an index of its own.
+
+    They are not forked: threads of Arrow in the parent can leave locks that a child
+    waits for without end.
 
     Args:
         snapshot: What is live.
@@ -107,10 +110,9 @@ class LocalEngine(_Persistent):
     def _run_once(
         self, groups: Mapping[int, RowGroup], query: Query
     ) -> Iterator[tuple[int, pa.Table | str]]:
-        index_of(self._snapshot)
         pool = ProcessPoolExecutor(
             self._processes,
-            mp_context=multiprocessing.get_context("fork"),
+            mp_context=multiprocessing.get_context("spawn"),
             initializer=_adopt,
             initargs=(self._snapshot,),
         )

@@ -120,7 +120,7 @@ class Parts:
         """
         self.directory.mkdir(mode=0o700, exist_ok=True)
         plan = self.directory / "plan"
-        # A record lock: forked workers do not inherit it.
+        # A record lock: workers do not inherit it.
         with os.fdopen(os.open(plan, os.O_RDWR | os.O_CREAT, _PRIVATE), "r+") as file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
