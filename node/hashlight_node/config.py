@@ -176,6 +176,7 @@ class StoreSettings(_Section):
     """Where everything but the keys is kept."""
 
     url: str = "sqlite:///hashlight.db"
+    directory: Path = Field(default=Path(), strict=False)
 
 
 class KeySettings(_Section):
@@ -367,7 +368,10 @@ def _resolve(settings: Settings, directory: Path) -> Settings:
     paths["directory"] = directory / keys.directory
     paths["last_signed"] = directory / keys.last_signed
     keys = keys.model_copy(update=paths)
-    store = StoreSettings(url=_absolute_url(settings.store.url, directory))
+    store = StoreSettings(
+        url=_absolute_url(settings.store.url, directory),
+        directory=directory / settings.store.directory,
+    )
     update: dict[str, object] = {"keys": keys, "store": store}
     if settings.exchange.quorum:
         quorum = str(directory / settings.exchange.quorum)

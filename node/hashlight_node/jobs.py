@@ -67,6 +67,15 @@ _STORAGE_TROUBLE: Final = {
 }
 """What passes once somebody makes room; other errors of SQLite are mistakes of ours."""
 
+_SERVER_TROUBLE: Final = {
+    "08": "storage-closed",
+    "53": "storage-full",
+    "55": "storage-busy",
+    "57": "storage-closed",
+    "58": "storage-error",
+}
+"""The same of PostgreSQL, by the class of its code."""
+
 _PRUNE_SECONDS: Final = 3600
 _ANSWERS_KEPT_SECONDS: Final = 7 * 86_400
 """How long a request may be repeated under its idempotency key."""
@@ -369,10 +378,14 @@ class _Jobs:
 
 
 def _storage_trouble(error: OperationalError) -> str | None:
-    """Name what is wrong with the disk; None if the error is something else."""
-    code = getattr(error.orig, "sqlite_errorcode", 0)
-    # The lowest byte says what it is, the others say more.
-    return _STORAGE_TROUBLE.get(code & 0xFF)
+    """Name what is wrong with the disk or the server; None if the error is something else."""
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        # The lowest byte says what it is, the others say more.
+        return _STORAGE_TROUBLE.get(code & 0xFF)
+    # A connection that is lost has no code.
+    state = getattr(error.orig, "sqlstate", None)
+    return _SERVER_TROUBLE.get((state or "08")[:2])
 
 
 def _own_logs(conn: Connection) -> list[Log]:

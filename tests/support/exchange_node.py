@@ -48,11 +48,11 @@ from hashlight_node.peers.network import open_session
 from hashlight_node.store import deliveries, logs, records, signals
 from hashlight_node.store import peers as peer_store
 from hashlight_node.store.database import Database
-from hashlight_node.store.migrate import migrate
 from hashlight_protocol import Policy as ProtocolPolicy
 from hashlight_protocol import Ref, parse_signal
 
 from .made_records import md5_of
+from .stores import make_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -177,13 +177,11 @@ async def open_exchange_node(
 
 
 def _open_store(directory: Path, name: str) -> tuple[Keyring, Database]:
-    url = f"sqlite:///{directory / 'hashlight.db'}"
-    keys = directory / "keys"
-    if keys.exists():
-        return load_keyring(keys, name), Database.open(url)
     directory.mkdir(parents=True, exist_ok=True)
-    migrate(url)
-    return create_keyring(keys, name), Database.open(url)
+    database = Database.open(make_store(directory))
+    keys = directory / "keys"
+    made = load_keyring if keys.exists() else create_keyring
+    return made(keys, name), database
 
 
 def _build(

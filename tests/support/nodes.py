@@ -8,15 +8,11 @@ import socket
 from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from hashlight_node.config import Settings, initial_config, load_settings
 from hashlight_node.keys import Keyring, create_keyring, publish_descriptor
 from hashlight_node.store import peers as peer_store
-from hashlight_node.store.migrate import migrate
 from hashlight_protocol import (
     Descriptor,
     HttpKey,
@@ -26,8 +22,11 @@ from hashlight_protocol import (
     sign_request,
 )
 
+from .stores import store_section
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from hashlight_node.model import Peer
     from hashlight_node.store.database import Connection
@@ -72,21 +71,11 @@ def make_settings(directory: Path, name: str, extra: str = "") -> Settings:
     home.mkdir(mode=0o700)
     base, local = f"http://127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     config = home / "hashlight.toml"
-    config.write_text(initial_config(name, base, local) + extra, encoding="utf-8")
+    text = initial_config(name, base, local) + store_section(home) + extra
+    config.write_text(text, encoding="utf-8")
     settings = load_settings(config, {})
     create_keyring(settings.keys.directory, name)
-    database = home / "hashlight.db"
-    database.touch(mode=0o600)
-    database.write_bytes(_migrated())
     return settings
-
-
-@cache
-def _migrated() -> bytes:
-    """Make an empty database once: migrating takes longer than most tests."""
-    with TemporaryDirectory() as directory:
-        migrate(f"sqlite:///{directory}/empty.db")
-        return (Path(directory) / "empty.db").read_bytes()
 
 
 @dataclass(frozen=True)

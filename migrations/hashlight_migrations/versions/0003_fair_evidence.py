@@ -47,6 +47,12 @@ def downgrade() -> None:
 def _begin() -> None:
     op.drop_index(op.f("ix_record_signals_record_id"), _TABLE)
     op.rename_table(_TABLE, _OLD)
+    if op.get_context().dialect.name != "sqlite":  # SQLite does not name them apart.
+        op.execute(
+            f"ALTER TABLE {_OLD} DROP CONSTRAINT pk_record_signals, "
+            "DROP CONSTRAINT fk_record_signals_record_id, "
+            "DROP CONSTRAINT fk_record_signals_signal_id"
+        )
 
 
 def _create(log: "sa.Column[int] | None", *key: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hashlight_node.exchange.snapshots import Snapshots, discard, fill
 from hashlight_node.matching.matcher import Matcher
 from hashlight_node.store import changes
-from hashlight_node.store.sqlite import database_path
+from hashlight_node.store.backends import file_beside
 
 from .judging import largest_threshold
 
@@ -104,5 +104,4 @@ async def keep_snapshot(
 
 
 def _snapshot_path(settings: Settings) -> Path:
-    store = database_path(settings.store.url)
-    return store.with_name(f"{store.name}.index")
+    return file_beside(settings.store.url, settings.store.directory, "index")

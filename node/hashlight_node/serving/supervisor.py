@@ -29,9 +29,9 @@ from hashlight_node.keys import KeyFileError
 from hashlight_node.last_signed import LastSignedError
 from hashlight_node.matching.flood import BUFFER_BYTES, prepare_counts
 from hashlight_node.observability import configure_logging
+from hashlight_node.store.backends import file_beside
 from hashlight_node.store.database import Reader
 from hashlight_node.store.errors import StoreError
-from hashlight_node.store.sqlite import database_path
 
 from .running import STOP, Inherited, announce, run_alone, run_behind_workers
 from .sockets import (
@@ -128,7 +128,8 @@ class _Supervisor:
         memory = asyncio.run(_load(settings))
         reserved = reserve(*split_address(settings.local.listen))
         stack.callback(close_all, reserved)
-        data = database_path(settings.store.url).parent
+        store = settings.store
+        data = file_beside(store.url, store.directory, "index").parent
         directory = stack.enter_context(private_directory(data))
         inside = listen_inside(directory / "node")
         stack.callback(inside.close)

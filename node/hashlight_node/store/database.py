@@ -19,15 +19,14 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from sqlalchemy import Connection, inspect
 from typing_extensions import override
 
-from hashlight_node.store import sqlite
+from hashlight_node.store.backends import backend_of
 from hashlight_node.store.errors import SchemaError
 from hashlight_node.store.tables import SCHEMA_REVISION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from sqlalchemy import Engine
+    from hashlight_node.store.backends import Backend, CommitWatch, Writer
 
 # Code above the store knows no SQL: it takes the type of what it passes through here.
 __all__ = ["Connection", "Database", "Reader", "on_commit"]
@@ -57,30 +56,31 @@ class Reader:
     writes; each read sees all that was committed when it began.
     """
 
-    def __init__(self, path: Path, reader: Engine) -> None:
-        self._reader = reader
+    def __init__(self, backend: Backend) -> None:
+        self._reader = backend.reader_engine(_READERS)
         self._reading = ThreadPoolExecutor(_READERS, "store-reader")
-        self._watch = sqlite.CommitWatch(path)
+        self._watch = backend.watch()
 
     @classmethod
     def open_reader(cls, url: str) -> Reader:
         """Open a database for reading only, whoever writes it.
 
         Args:
-            url: `sqlite:///<file>`.
+            url: `sqlite:///<file>` or `postgresql://…`.
 
         Raises:
             SchemaError: The database is missing or not at the newest migration.
+            DatabaseUnavailableError: Its server does not let us in.
             UnsupportedDatabaseError: The URL names something else.
         """
-        path = _existing(url)
-        reader = sqlite.reader_engine(path, _READERS)
+        backend = _existing(url)
+        engine = backend.reader_engine(1)
         try:
-            _check_schema(reader, path)
-        except BaseException:
-            reader.dispose()
-            raise
-        return Reader(path, reader)
+            with engine.connect() as connection:
+                _check_schema(connection, backend)
+        finally:
+            engine.dispose()
+        return Reader(backend)
 
     def version(self) -> int:
         """Tell at which commit we are: a number that changes with every one.
@@ -126,12 +126,9 @@ class Reader:
 class Database(Reader):
     """One open database, written by us. A process opens it once, after any fork."""
 
-    def __init__(
-        self, path: Path, writer: Engine, reader: Engine, lock: sqlite.FileLock
-    ) -> None:
-        super().__init__(path, reader)
+    def __init__(self, backend: Backend, writer: Writer) -> None:
+        super().__init__(backend)
         self._writer = writer
-        self._lock = lock
         self._writing = ThreadPoolExecutor(1, "store-writer")
         self._commits = _Commits()
 
@@ -140,26 +137,26 @@ class Database(Reader):
         """Open a database that `migrate` has prepared.
 
         Args:
-            url: `sqlite:///<file>`.
+            url: `sqlite:///<file>` or `postgresql://…`.
 
         Raises:
             SchemaError: The database is missing or not at the newest migration.
             DatabaseInUseError: Another process has it open.
+            DatabaseUnavailableError: Its server does not let us in.
             ScrubError: Another program is reading it.
             UnsupportedDatabaseError: The URL names something else.
         """
-        path = _existing(url)
-        lock = sqlite.FileLock(path)
-        writer = sqlite.writer_engine(path)
+        backend = _existing(url)
+        writer = backend.open_writer()
         try:
-            _check_schema(writer, path)
+            with writer.transaction() as connection:
+                _check_schema(connection, backend)
             # If we were killed between an erase and its scrub, this ends it.
-            sqlite.empty_wal(writer)
+            writer.scrub()
         except BaseException:
-            writer.dispose()
-            lock.release()
+            writer.close()
             raise
-        return cls(path, writer, sqlite.reader_engine(path, _READERS), lock)
+        return cls(backend, writer)
 
     @override
     def version(self) -> int:
@@ -214,7 +211,7 @@ class Database(Reader):
             ScrubError: Readers kept old pages in use; try again.
         """
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._writing, sqlite.empty_wal, self._writer)
+        await loop.run_in_executor(self._writing, self._writer.scrub)
 
     def _read_settled(self, function: Callable[[Connection], T]) -> tuple[T] | None:
         """Read; None if a commit was or became half announced meanwhile."""
@@ -232,7 +229,7 @@ class Database(Reader):
     ) -> T:
         try:
             committed: list[Callable[[], None]] = []
-            with self._writer.begin() as connection:
+            with self._writer.transaction() as connection:
                 connection.info[_ON_COMMIT] = committed
                 result = function(connection)
                 self._commits.begin()
@@ -250,8 +247,7 @@ class Database(Reader):
     def _close(self) -> None:
         self._writing.shutdown()
         super()._close()
-        self._writer.dispose()
-        self._lock.release()
+        self._writer.close()
 
 
 class _Commits:
@@ -299,18 +295,17 @@ def _wake(waiting: asyncio.Future[None]) -> None:
         waiting.set_result(None)
 
 
-def _existing(url: str) -> Path:
-    path = sqlite.database_path(url)
-    if not path.exists():
-        raise SchemaError(str(path), None, SCHEMA_REVISION)
-    return path
+def _existing(url: str) -> Backend:
+    backend = backend_of(url)
+    if not backend.exists():
+        raise SchemaError(backend.shown, None, SCHEMA_REVISION)
+    return backend
 
 
-def _check_schema(engine: Engine, path: Path) -> None:
-    with engine.connect() as connection:
-        found: str | None = None
-        if inspect(connection).has_table("alembic_version"):
-            query = "SELECT version_num FROM alembic_version"
-            found = connection.exec_driver_sql(query).scalar()
+def _check_schema(connection: Connection, backend: Backend) -> None:
+    found: str | None = None
+    if inspect(connection).has_table("alembic_version"):
+        query = "SELECT version_num FROM alembic_version"
+        found = connection.exec_driver_sql(query).scalar()
     if found != SCHEMA_REVISION:
-        raise SchemaError(str(path), found, SCHEMA_REVISION)
+        raise SchemaError(backend.shown, found, SCHEMA_REVISION)

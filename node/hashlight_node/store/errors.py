@@ -3,6 +3,7 @@
 StoreError
 ├── SchemaError               the database is missing, or of another release
 ├── DatabaseInUseError        another process owns the database
+├── DatabaseUnavailableError  the server of the database does not let us in
 ├── UnsupportedDatabaseError  the URL names a database we cannot use
 ├── ScrubError                erased bytes could not be removed yet
 ├── LogExistsError            a log of that origin is already there
@@ -39,36 +40,52 @@ class DatabaseInUseError(StoreError):
     """Another process, for example a running node, owns the database.
 
     Attributes:
-        path: The database file.
-    """
-
-    def __init__(self, path: str) -> None:
-        super().__init__(
-            f"database {path} is in use by another process; "
-            "stop the node that runs on it first"
-        )
-        self.path = path
-
-
-class UnsupportedDatabaseError(StoreError):
-    """The URL does not name a database file of SQLite.
-
-    Attributes:
-        database: The URL, without its password.
+        database: Its file, or its URL without the password.
     """
 
     def __init__(self, database: str) -> None:
         super().__init__(
-            f"database {database} cannot be used; expected sqlite:///<file>"
+            f"database {database} is in use by another process; "
+            "stop the node that runs on it first"
         )
         self.database = database
 
 
+class DatabaseUnavailableError(StoreError):
+    """The server of a database is not there, or refuses us.
+
+    Attributes:
+        database: The URL, without its password.
+        reason: What it says, one line.
+    """
+
+    def __init__(self, database: str, reason: str) -> None:
+        super().__init__(f"database {database} cannot be reached: {reason}")
+        self.database = database
+        self.reason = reason
+
+
+class UnsupportedDatabaseError(StoreError):
+    """The URL does not name a database that a node can work with.
+
+    Attributes:
+        database: The URL, without its password.
+        reason: What is wrong with it.
+    """
+
+    def __init__(
+        self, database: str, reason: str = "expected sqlite:///<file> or postgresql://…"
+    ) -> None:
+        super().__init__(f"database {database} cannot be used: {reason}")
+        self.database = database
+        self.reason = reason
+
+
 class ScrubError(StoreError):
-    """Readers kept the write-ahead log open, so erased bytes may still be in it."""
+    """Readers kept an old state in use, so erased bytes may still be there."""
 
     def __init__(self) -> None:
-        super().__init__("the write-ahead log is in use and could not be emptied")
+        super().__init__("an old state is being read, and could not be removed")
 
 
 class LogExistsError(StoreError):

@@ -15,7 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 
-from hashlight_node.store import sqlite
+from hashlight_node.store.backends import backend_of
 from hashlight_node.store.errors import SchemaError
 
 if TYPE_CHECKING:
@@ -28,28 +28,26 @@ def migrate(url: str) -> str:
     """Create a database or upgrade it, whole or not at all.
 
     Args:
-        url: `sqlite:///<file>`; the directory must exist.
+        url: `sqlite:///<file>`, whose directory must exist, or `postgresql://…`, which
+            must be there and may be empty.
 
     Returns:
         The schema revision, now the newest.
 
     Raises:
         DatabaseInUseError: A node runs on it.
+        DatabaseUnavailableError: Its server does not let us in.
         SchemaError: The database was made by a newer release.
         UnsupportedDatabaseError: The URL names something else.
     """
-    path = sqlite.database_path(url)
-    lock = sqlite.FileLock(path)
+    backend = backend_of(url)
+    backend.create()
+    writer = backend.open_writer()
     try:
-        sqlite.create_file(path)
-        engine = sqlite.writer_engine(path)
-        try:
-            with engine.begin() as connection:
-                return _upgrade(connection, path)
-        finally:
-            engine.dispose()
+        with writer.transaction() as connection:
+            return _upgrade(connection, backend.shown)
     finally:
-        lock.release()
+        writer.close()
 
 
 def configure(connection: Connection, scripts: Path) -> Config:
@@ -66,7 +64,7 @@ def configure(connection: Connection, scripts: Path) -> Config:
     return config
 
 
-def _upgrade(connection: Connection, path: Path) -> str:
+def _upgrade(connection: Connection, shown: str) -> str:
     with as_file(files("hashlight_migrations")) as scripts:
         config = configure(connection, scripts)
         head = ScriptDirectory.from_config(config).as_revision_number("head")
@@ -74,5 +72,5 @@ def _upgrade(connection: Connection, path: Path) -> str:
             command.upgrade(config, "head")
         except CommandError as error:
             found = MigrationContext.configure(connection).get_current_revision()
-            raise SchemaError(str(path), found, str(head)) from error
+            raise SchemaError(shown, found, str(head)) from error
     return str(head)

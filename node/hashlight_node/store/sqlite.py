@@ -1,7 +1,7 @@
 """SQLite: how its files are created, locked and configured.
 
-Everything that is particular to SQLite stands here; the rest of the store speaks SQL
-that PostgreSQL runs as well.
+Everything that is particular to SQLite stands here, as what is particular to PostgreSQL
+stands in `postgresql`; the rest of the store speaks SQL that both run.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from hashlight_node.store.errors import (
 )
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
@@ -152,6 +154,72 @@ class CommitWatch:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+class SqliteFile:
+    """A database in one file; see `backends.Backend`.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def shown(self) -> str:
+        """The file, for messages to the operator."""
+        return str(self._path)
+
+    def exists(self) -> bool:
+        """Tell whether there is a file."""
+        return self._path.exists()
+
+    def create(self) -> None:
+        """Create the file, empty, unless it exists."""
+        create_file(self._path)
+
+    def open_writer(self) -> SqliteWriter:
+        """Take the right to write, which one process has at a time.
+
+        Raises:
+            DatabaseInUseError: Another process has it.
+        """
+        return SqliteWriter(FileLock(self._path), writer_engine(self._path))
+
+    def reader_engine(self, connections: int) -> Engine:
+        """Build the engine of the threads that read."""
+        return reader_engine(self._path, connections)
+
+    def watch(self) -> CommitWatch:
+        """Begin to watch for commits of whoever writes."""
+        return CommitWatch(self._path)
+
+
+class SqliteWriter:
+    """The right to write to a file, and the connection that does.
+
+    Args:
+        lock: Held until this is closed.
+        engine: Of one connection.
+    """
+
+    def __init__(self, lock: FileLock, engine: Engine) -> None:
+        self._lock = lock
+        self._engine = engine
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """Begin a transaction that is committed at its end."""
+        return self._engine.begin()
+
+    def scrub(self) -> None:
+        """Empty the write-ahead log; see `empty_wal`."""
+        empty_wal(self._engine)
+
+    def close(self) -> None:
+        """Close the connection, then give the right back."""
+        self._engine.dispose()
+        self._lock.release()
 
 
 def writer_engine(path: Path) -> Engine:

@@ -10,11 +10,15 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     ColumnElement,
     Insert,
+    LargeBinary,
     Select,
+    SmallInteger,
     Table,
+    Text,
     Update,
     bindparam,
     insert,
@@ -33,6 +37,13 @@ T = TypeVar("T")
 _DIALECTS: Final = {
     "sqlite": sqlite.dialect(),
     "postgresql": postgresql.dialect(paramstyle="format"),  # type: ignore[no-untyped-call]
+}
+
+_POSTGRESQL_TYPES: Final = {
+    BigInteger: "int8",
+    SmallInteger: "int2",
+    LargeBinary: "bytea",
+    Text: "text",
 }
 
 _SIZES: Final = (1, 8, 64, 1000)
@@ -97,9 +108,13 @@ def insert_rows(
         table: Where to.
         rows: All columns in the order of the table; numbers, text, bytes and None.
     """
-    if rows:
-        sql, _ = _compiled(connection.dialect.name, _insert_into(table))
-        connection.exec_driver_sql(sql, list(rows))
+    if not rows:
+        return
+    if connection.dialect.name == "postgresql":
+        _copy(connection, table, rows)
+        return
+    sql, _ = _compiled(connection.dialect.name, _insert_into(table))
+    connection.exec_driver_sql(sql, list(rows))
 
 
 def update_rows(
@@ -115,6 +130,24 @@ def update_rows(
     if rows:
         sql, names = _compiled(connection.dialect.name, statement)
         connection.exec_driver_sql(sql, list(map(itemgetter(*names), rows)))
+
+
+def _copy(
+    connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]
+) -> None:
+    # Five times as fast as one INSERT after another.
+    cursor = connection.connection.cursor()
+    with cursor.copy(_copy_into(table)) as copy:
+        copy.set_types([_POSTGRESQL_TYPES[type(it.type)] for it in table.columns])
+        for row in rows:
+            copy.write_row(row)
+    cursor.close()
+
+
+@cache
+def _copy_into(table: Table) -> str:
+    names = ", ".join(f'"{name}"' for name in table.columns.keys())
+    return f'COPY "{table.name}" ({names}) FROM STDIN (FORMAT BINARY)'
 
 
 @cache

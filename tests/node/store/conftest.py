@@ -1,14 +1,15 @@
-"""A migrated SQLite file for each test."""
+"""A migrated database for each test."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
-from hashlight_node.store import sqlite
+from hashlight_node.store.backends import backend_of
 from hashlight_node.store.database import Database
-from hashlight_node.store.migrate import migrate
+from support.stores import make_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -24,9 +25,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def url(path: Path) -> str:
-    url = f"sqlite:///{path}"
-    migrate(url)
-    return url
+    return make_store(path.parent)
 
 
 @pytest.fixture
@@ -38,8 +37,13 @@ async def database(url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def conn(url: str) -> Iterator[Connection]:
-    """One write transaction that the whole test runs in."""
-    engine = sqlite.writer_engine(sqlite.database_path(url))
-    with engine.begin() as connection:
+    """One write transaction that the whole test runs in, and that is then dropped."""
+    writer = backend_of(url).open_writer()
+    with suppress(_DroppedError), writer.transaction() as connection:
         yield connection
-    engine.dispose()
+        raise _DroppedError
+    writer.close()
+
+
+class _DroppedError(Exception):
+    """The test is over."""
