@@ -11,6 +11,9 @@ from xdist.scheduler import (  # type: ignore[import-untyped]
     Scheduling,
 )
 
+# Not from `support.stores`: the protocol is tested where there are no stores.
+IS_POSTGRESQL = os.environ.get("HASHLIGHT_TEST_STORE") == "postgresql"
+
 # Time limits per example fail on a busy machine and say nothing about the code;
 # pytest-timeout ends what hangs. In CI a red run must be red again when repeated.
 settings.register_profile("here", deadline=None)
@@ -37,6 +40,15 @@ class ByWorld(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
     """Say how tests are spread over processes."""
     return ByWorld(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what is about SQLite itself where stores are PostgreSQL's."""
+    if IS_POSTGRESQL:
+        skip = pytest.mark.skip(reason="about SQLite itself")
+        for item in items:
+            if item.get_closest_marker("sqlite"):
+                item.add_marker(skip)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

