@@ -12,12 +12,13 @@ command line import this module; everybody else is given values.
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -172,10 +173,21 @@ class LocalSettings(_Section):
         return self
 
 
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.password or "password" in parse_qs(parts.query):
+        message = (
+            "has a password, but settings hold no secret: name a password file instead,"
+            " as in postgresql://user@host/name?passfile=/path"
+        )
+        raise ValueError(message)
+    return url
+
+
 class StoreSettings(_Section):
     """Where everything but the keys is kept."""
 
-    url: str = "sqlite:///hashlight.db"
+    url: Annotated[str, AfterValidator(_without_password)] = "sqlite:///hashlight.db"
     directory: Path = Field(default=Path(), strict=False)
 
 
@@ -386,25 +398,30 @@ def _absolute_url(url: str, directory: Path) -> str:
     return f"{scheme}:///{directory / rest}"
 
 
-def initial_config(name: str, base: str, local: str) -> str:
+def initial_config(name: str, base: str, local: str, store: str | None = None) -> str:
     """Write the file that `hashlight init` leaves for the operator to edit.
 
     Args:
         name: The node's name.
         base: URL under which peers reach it.
         local: `HOST:PORT` of the listener for our own services.
+        store: URL of the database; None for a file of SQLite beside the configuration.
 
     Raises:
         SettingsError: The node so described may not start.
     """
     data = {"node": {"name": name, "base": base}, "local": {"listen": local}}
+    if store is not None:
+        data["store"] = {"url": store}
     try:
         # Checked as values, before they become text: what passes needs no escaping.
         Settings.model_validate(data)
     except ValidationError as error:
         problems = tuple(_sentence(detail) for detail in error.errors())
         raise SettingsError(Path("hashlight.toml"), problems) from error
-    return _INITIAL.format(name=name, base=base, local=local)
+    text = _INITIAL.format(name=name, base=base, local=local)
+    # A string of JSON is one of TOML as well.
+    return text if store is None else f"{text}\n[store]\nurl = {json.dumps(store)}\n"
 
 
 _INITIAL: Final = """\

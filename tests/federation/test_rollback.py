@@ -22,6 +22,7 @@ from hashlight_node.store import logs, records, tables
 from hashlight_node.store import peers as peer_store
 from hashlight_node.store.tokens import insert_token
 from hashlight_protocol import BodyStatus, Reason, Ref
+from support import stores
 from support.made_records import indicators
 from support.running_companies import MakeCompany, RunningCompany, connect, until
 
@@ -43,16 +44,12 @@ def home_of(company: RunningCompany) -> Path:
 
 def back_up(company: RunningCompany) -> None:
     """Copy the database of a stopped node away."""
-    home = home_of(company)
-    shutil.copyfile(home / "hashlight.db", home / "backup.db")
+    stores.back_up(home_of(company))
 
 
 def restore(company: RunningCompany) -> None:
     """Put the backup in the place of a stopped node's database."""
-    home = home_of(company)
-    for name in ("hashlight.db-wal", "hashlight.db-shm"):
-        (home / name).unlink(missing_ok=True)
-    shutil.copyfile(home / "backup.db", home / "hashlight.db")
+    stores.restore(home_of(company))
 
 
 def lose_last_signed(company: RunningCompany) -> None:
@@ -476,9 +473,9 @@ async def test_two_processes_on_one_identity_and_two_databases(
 ) -> None:
     """A second node from the backup, beside the one that runs."""
     shield, _ = pair
-    store = shield.settings.store.model_copy(
-        update={"url": f"sqlite:///{home_of(shield) / 'backup.db'}"}
-    )
+    other = home_of(shield).parent / "other"
+    other.mkdir()
+    store = shield.settings.store.model_copy(update={"url": stores.make_store(other)})
     second = shield.settings.model_copy(update={"store": store})
     with pytest.raises(LastSignedInUseError, match="stop that one first"):
         async with start_node(second):

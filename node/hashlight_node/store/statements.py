@@ -21,6 +21,8 @@ from sqlalchemy import (
     Text,
     Update,
     bindparam,
+    cast,
+    func,
     insert,
     literal_column,
 )
@@ -65,6 +67,11 @@ def has_changed(
     # By a row that comes back, because drivers disagree about counting inserted rows.
     one: ColumnElement[int] = literal_column("1")
     return connection.execute(statement.returning(one)).first() is not None
+
+
+def total(column: ColumnElement[int]) -> ColumnElement[int]:
+    """Add up a column, 0 if there are no rows; an integer everywhere, unlike `sum`."""
+    return cast(func.coalesce(func.sum(column), 0), BigInteger)
 
 
 def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
