@@ -10,8 +10,10 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-header --no-emit-index-url --no-emit-find-links
 CODE := protocol node migrations client tests benchmarks deploy/bootstrap deploy/build
 
+# STORE=postgresql runs the tests on PostgreSQL, which they start by themselves.
 # TRACE=1 makes `test` record which lines and branches it runs.
 # TESTED=1 makes `check` judge that record instead of running the tests again.
+STORE ?= sqlite
 TRACE ?=
 TESTED ?=
 
@@ -30,10 +32,11 @@ demo: ## Three nodes on this machine share, find and withdraw a picture's hash (
 	@$(READY) run
 	@$(BIN)/hashlight demo $(ARGS)
 
-test: ## Run the tests (ARGS="-k words tests/node": only some)
+test: ## Run the tests (ARGS="-k words tests/node": only some; STORE=postgresql)
 	@$(READY) test
 	$(if $(TRACE),$(BIN)/coverage erase)
-	$(BIN)/python $(if $(TRACE),-m coverage run) $(PYTEST) $(ARGS)
+	HASHLIGHT_TEST_STORE=$(STORE) \
+		$(BIN)/python $(if $(TRACE),-m coverage run) $(PYTEST) $(ARGS)
 
 test-protocol: ## Test the protocol where neither aiohttp nor SQLAlchemy is installed
 	@$(READY) protocol
@@ -87,7 +90,7 @@ bench: ## Measure this machine against faiss and threatexchange (ARGS=--quick: i
 
 soak: ## Run the tests that take minutes: kills, restarts, load
 	@$(READY) test
-	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
+	HASHLIGHT_TEST_STORE=$(STORE) $(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
 
 migration: setup ## Draft a schema migration from store/tables.py (m="what changes")
 	$(if $(m),,$(error say what changes: make migration m="add column x"))
