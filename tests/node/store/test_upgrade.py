@@ -190,7 +190,7 @@ def test_an_upgrade_that_is_killed_anywhere_has_not_begun(first: str) -> None:
     with writing(first) as conn:
         before = rows_of_the_first(conn)
     killed = 0
-    for statement in (*range(1, 120, 29), 10_000):
+    for statement in (*range(1, 100, 16), 10_000):
         done = subprocess.run(
             [sys.executable, "-c", KILLED, first, str(statement)],
             env=python_path(),
