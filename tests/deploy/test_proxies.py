@@ -1,4 +1,4 @@
-"""Two companies exchange through real nginx and real Caddy, as operators set them up."""
+"""Two companies exchange through real nginx and real Caddy, set up as by operators."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from hashlight_node.config import load_settings
 from hashlight_node.demo.company import Company, make_company
 from hashlight_node.keys import load_keyring
-from hashlight_node.local_client import Json, LocalClient
+from hashlight_node.local_client import LocalClient
 from hashlight_node.model import Peer, PeerState
 from hashlight_node.peers.client import PeerClient
 from hashlight_node.peers.network import open_session
@@ -52,7 +52,7 @@ class Proxied:
         """Send a request that nobody signed, and give the status of the answer."""
         context = tls_context(self.certificate, newest)
         connection = http.client.HTTPSConnection(
-            "127.0.0.1", self.port, timeout=30, context=context
+            "localhost", self.port, timeout=30, context=context
         )
         with closing(connection):
             connection.request("GET" if body is None else "POST", path, body)
@@ -64,12 +64,12 @@ def company_behind(directory: Path, name: str, port: int, node_port: int) -> Com
     """Make a node whose base is the proxy's, and that listens elsewhere."""
     made = make_company(directory, name)
     text = made.config.read_text("utf-8").replace(
-        made.base, f"https://127.0.0.1:{port}"
+        made.base, f"https://localhost:{port}"
     )
     listen = f'\n[federation]\nlisten = "127.0.0.1:{node_port}"\n'
     made.config.write_text(text + listen, "utf-8")
     client = LocalClient(made.client.address, made.client.token)
-    return Company(name, made.directory, f"https://127.0.0.1:{port}", made.vkey, client)
+    return Company(name, made.directory, f"https://localhost:{port}", made.vkey, client)
 
 
 @pytest.fixture(scope="module", params=[nginx, caddy], ids=["nginx", "caddy"])
@@ -77,7 +77,7 @@ def proxied(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Proxied]:
     directory = tmp_path_factory.mktemp("proxied")
-    certificate = certify_server(directory, "127.0.0.1")
+    certificate = certify_server(directory, "localhost")
     port, node_port = free_port(), free_port()
     proxy = cast("Proxy", request.param)
     with pytest.MonkeyPatch.context() as patch:

@@ -96,6 +96,6 @@ def test_a_node_needs_no_memory_that_is_written_and_run(tmp_path: Path) -> None:
             capture_output=True,
             env=python_path(),
         )
-        if done.returncode == 77:  # noqa: PLR2004 -- chosen above
+        if done.returncode == 77:
             pytest.skip("this kernel is older than 6.3 and cannot forbid it")
         assert done.returncode == 0, done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -24,8 +23,8 @@ class ServerCertificate:
     authority: Path
 
 
-def certify_server(directory: Path, address: str) -> ServerCertificate:
-    """Make an authority and a certificate by it for one IP address."""
+def certify_server(directory: Path, host: str) -> ServerCertificate:
+    """Make an authority and a certificate by it for one name."""
     root_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in "12")
     root_name = _name("an authority for tests")
     constraints = x509.BasicConstraints(ca=True, path_length=0)
@@ -48,7 +47,7 @@ def certify_server(directory: Path, address: str) -> ServerCertificate:
         .add_extension(identifier, critical=False)
         .sign(root_key, hashes.SHA256())
     )
-    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
+    names = x509.SubjectAlternativeName([x509.DNSName(host)])
     issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
     server = (
         _builder(_name("a node"), server_key.public_key(), root_name)

@@ -50,7 +50,7 @@ def nginx(
     text = changed(
         text,
         listen=("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;"),
-        name=("server_name node.example;", "server_name 127.0.0.1;"),
+        name=("server_name node.example;", "server_name localhost;"),
         chain=("/etc/ssl/hashlight/node.pem", str(certificate.chain)),
         key=("/etc/ssl/private/hashlight.key", str(certificate.key)),
         node=("server 127.0.0.1:8440;", f"server 127.0.0.1:{node_port};"),
@@ -76,7 +76,7 @@ def caddy(
         text,
         # No certificate is fetched, no port but ours is opened.
         options=("{\n\tservers", "{\n\tadmin off\n\tauto_https off\n\tservers"),
-        name=("node.example {", f"https://127.0.0.1:{port} {{\n\tbind 127.0.0.1"),
+        name=("node.example {", f"https://localhost:{port} {{\n\tbind 127.0.0.1"),
         tls=("tls {", f"tls {certificate.chain} {certificate.key} {{"),
         node=("127.0.0.1:8440", f"127.0.0.1:{node_port}"),
     )

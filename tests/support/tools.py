@@ -33,8 +33,8 @@ _PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
 
 def tool(name: str) -> str:
     """Give the path of a program; the test is skipped if there is none."""
-    found = shutil.which(name, path=_PATH) or shutil.which(
-        name, path=str(ENVIRONMENT / "bin")
+    found = shutil.which(name, path=str(ENVIRONMENT / "bin")) or shutil.which(
+        name, path=_PATH
     )
     if found is None and name == "helm":
         found = _helm()
