@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from hashlight_node.api.federation.quota import PEER_SHARE
+from hashlight_node.api.federation import quota
+from hashlight_node.api.federation.quota import Share
 from hashlight_node.app import start_node
 from hashlight_node.exchange.disclosure import Grantee
 from hashlight_node.exchange.static_files import Draft, StaticFile, StaticFiles
@@ -45,7 +46,7 @@ ORIGIN = "shield.example/hsf/v1/log/ncii/1"
 LOG = "/hsf/v1/log/ncii/1"
 FULL = ["tile/0/000", "tile/entries/000", "bodies/000"]
 COUNT = 300
-ASKED = {"X_Sendfile_Type": "X-Accel-Redirect"}
+ACCEL = "X-Accel-Redirect"
 PREFIX = "/hashlight-static/"
 
 
@@ -102,7 +103,7 @@ async def assert_files_are_answers(world: World, *paths: str) -> None:
     """Compare files with what the node answers, byte by byte and field by field."""
     for path in paths:
         for coding in ("zstd", "gzip", "identity"):
-            named = await world.ask(path, Accept_Encoding=coding, **ASKED)
+            named = await world.ask(path, Accept_Encoding=coding, X_Sendfile_Type=ACCEL)
             plain = await world.ask(path, Accept_Encoding=coding)
             assert named.body == b""
             assert file_named(world, named).read_bytes() == plain.body
@@ -121,11 +122,11 @@ async def test_a_file_has_what_the_node_answers(world: World) -> None:
 
 async def test_what_is_partial_or_not_there_has_no_file(world: World) -> None:
     for path in ("tile/0/001.p/4", "tile/entries/000.p/9", "bodies/001.p/4"):
-        named = await world.ask(f"{LOG}/{path}", **ASKED)
+        named = await world.ask(f"{LOG}/{path}", X_Sendfile_Type=ACCEL)
         assert named.said == (await world.ask(f"{LOG}/{path}")).said
         assert named.status == 200
     for path in ("tile/0/001", "bodies/001", "tile/2/000"):
-        named = await world.ask(f"{LOG}/{path}", **ASKED)
+        named = await world.ask(f"{LOG}/{path}", X_Sendfile_Type=ACCEL)
         assert named.said == (await world.ask(f"{LOG}/{path}")).said
         assert named.status == 404
     assert files_in(world) == []
@@ -172,7 +173,9 @@ async def test_what_was_read_before_an_erasure_is_not_kept_after_it(
 
 async def test_two_that_ask_at_once_get_one_file(world: World) -> None:
     path = f"{LOG}/bodies/000"
-    answers = await asyncio.gather(*(world.ask(path, **ASKED) for _ in range(8)))
+    answers = await asyncio.gather(
+        *(world.ask(path, X_Sendfile_Type=ACCEL) for _ in range(8))
+    )
     assert len({answer.headers["X-Accel-Redirect"] for answer in answers}) == 1
     await erase(world, 5)
     assert files_in(world) == []
@@ -181,7 +184,7 @@ async def test_two_that_ask_at_once_get_one_file(world: World) -> None:
 async def test_an_erasure_is_not_confirmed_while_a_file_cannot_be_removed(
     world: World,
 ) -> None:
-    answer = await world.ask(f"{LOG}/bodies/000", **ASKED)
+    answer = await world.ask(f"{LOG}/bodies/000", X_Sendfile_Type=ACCEL)
     file = file_named(world, answer)
     file.unlink()
     file.mkdir()  # What the system then refuses to unlink, even for root.
@@ -190,7 +193,7 @@ async def test_an_erasure_is_not_confirmed_while_a_file_cannot_be_removed(
     with pytest.raises(ScrubError):
         await world.running.foundation.database.scrub()
     # Nobody is sent there any more.
-    again = await world.ask(f"{LOG}/bodies/000", **ASKED)
+    again = await world.ask(f"{LOG}/bodies/000", X_Sendfile_Type=ACCEL)
     assert file_named(world, again) != file
     file.rmdir()
     await world.running.foundation.database.scrub()
@@ -202,12 +205,13 @@ async def test_where_nothing_can_be_written_the_node_answers_itself(
     blocked = directory_of(world) / origin_hash(ORIGIN)
     blocked.touch()
     for path in FULL:
-        named = await world.ask(f"{LOG}/{path}", **ASKED)
+        named = await world.ask(f"{LOG}/{path}", X_Sendfile_Type=ACCEL)
         assert named.said == (await world.ask(f"{LOG}/{path}")).said
     blocked.unlink()
     # Not tried again at once.
     assert (
-        "X-Accel-Redirect" not in (await world.ask(f"{LOG}/{FULL[0]}", **ASKED)).headers
+        "X-Accel-Redirect"
+        not in (await world.ask(f"{LOG}/{FULL[0]}", X_Sendfile_Type=ACCEL)).headers
     )
     assert files_in(world) == []
 
@@ -267,7 +271,7 @@ async def test_a_node_that_stops_leaves_no_file(world: World) -> None:
     assert list(directory_of(world).iterdir()) == []
     # Whoever was about to write one is too late.
     assert files.keep(Draft("a/b.all", b"content")) is None
-    answer = await world.ask(f"{LOG}/tile/0/000", **ASKED)
+    answer = await world.ask(f"{LOG}/tile/0/000", X_Sendfile_Type=ACCEL)
     assert "X-Accel-Redirect" not in answer.headers
 
 
@@ -283,7 +287,9 @@ async def test_a_directory_that_cannot_be_emptied_stops_the_start(
             await stack.enter_async_context(start_node(settings, clock=clock))
 
 
-async def test_a_share_is_charged_with_what_the_proxy_sends(world: World) -> None:
+async def test_a_share_is_charged_with_what_the_proxy_sends(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     use_cases = world.running.use_cases
     await use_cases.publisher.create_list("long", {})
     labels = [f"x:{number:060}" for number in range(32)]
@@ -291,20 +297,17 @@ async def test_a_share_is_charged_with_what_the_proxy_sends(world: World) -> Non
     await use_cases.publisher.publish("long", drafts)
     await use_cases.peering.grant("beta.example", "long")
     path = "/hsf/v1/log/long/1/bodies/000"
-    named = await world.ask(path, Accept_Encoding="identity", **ASKED)
-    size = file_named(world, named).stat().st_size
-    share = PEER_SHARE.mebibytes * PEER_SHARE.burst_seconds * 1024 * 1024
-    # Far fewer than the requests that it may make, and without a byte out of the node.
-    enough = share // size + 1
-    assert enough < PEER_SHARE.requests * PEER_SHARE.burst_seconds / 2
-    statuses = []
-    for _ in range(2 * enough):
-        answer = await world.ask(path, Accept_Encoding="identity", **ASKED)
-        statuses.append(answer.status)
-        if answer.status == 429:
-            break
-    assert statuses[-1] == 429
-    assert len(statuses) >= enough
+    small = Share(requests=10_000, mebibytes=1, burst_seconds=1)
+    monkeypatch.setattr(quota, "PEER_SHARE", small)
+    first = await world.ask(path, Accept_Encoding="identity", X_Sendfile_Type=ACCEL)
+    assert file_named(world, first).stat().st_size > 500_000
+    assert first.body == b""
+    # A mebibyte a second is two of them, and heads alone would be thousands.
+    answers = [
+        await world.ask(path, Accept_Encoding="identity", X_Sendfile_Type=ACCEL)
+        for _ in range(20)
+    ]
+    assert 429 in {answer.status for answer in answers}
 
 
 RELAYED = "/hsf/v1/mirror/" + origin_hash("owner.example/hsf/v1/log/own/1")
@@ -327,7 +330,7 @@ async def test_a_relay_has_files_of_what_third_parties_may_see(
         await there.peering.grant("shield.example", "own", may_relay=True)
         await here.peering.follow("owner.example", "own")
         await until(partial(is_copied, world, 301))
-        await here.relaying.grant("beta.example", "owner.example", "own")
+        await here.relaying.relay("beta.example", "owner.example", "own")
 
         paths = [f"{RELAYED}/{path}" for path in FULL]
         await assert_files_are_answers(world, *paths)
@@ -336,7 +339,9 @@ async def test_a_relay_has_files_of_what_third_parties_may_see(
         assert found.count(BodyStatus.WITHHELD) == 128
         # The owner gets all of its own log, out of no file of ours.
         sender = replace(world.peer, keyring=owner.foundation.keyring)
-        whole = await world.ask(f"{RELAYED}/bodies/000", sender=sender, **ASKED)
+        whole = await world.ask(
+            f"{RELAYED}/bodies/000", sender=sender, X_Sendfile_Type=ACCEL
+        )
         assert "X-Accel-Redirect" not in whole.headers
         found = [body.status for body in parse_body_bundle(whole.body, 256)]
         assert found.count(BodyStatus.PRESENT) == 255
