@@ -186,7 +186,7 @@ class Mirroring:
 
         def read(conn: Connection) -> StaticFile | Draft | None:
             copy = self._copy_for(conn, peer, origin_hash)
-            return files.find(conn, copy.log, wanted, copy.audience)
+            return files.find(conn, copy.log, copy.audience, wanted)
 
         found = await self._database.read(read)
         if isinstance(found, Draft):

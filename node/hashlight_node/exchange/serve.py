@@ -139,6 +139,10 @@ class Serving:
         self._node_name = node_name
         self._life = life
         self._files = files
+        # Who may have which log, as of one commit. Only grants are remembered: a
+        # refusal takes the same time whatever there is.
+        self._decided_at = -1
+        self._decided: dict[tuple[int, str, int], tuple[Log, Grantee]] = {}
 
     async def checkpoint(self, peer: Peer, list_name: str, epoch: int) -> bytes:
         """Give a log's newest checkpoint, with the cosignatures that we collected."""
@@ -244,11 +248,21 @@ class Serving:
         if files is None:
             return None
         wanted = files.want(resource, coding)
+        # Before reading: until it changes, what was read is what there is.
+        version = self._database.version()
+        if version != self._decided_at:
+            self._decided_at, self._decided = version, {}
+        decided = self._decided
+        where = (peer.peer_id, list_name, epoch)
+        if where in decided:
+            file = files.held(*decided[where], wanted)
+            if file is not None:
+                return file
 
         def read(conn: Connection) -> StaticFile | Draft | None:
             log = self._granted_log(conn, peer, list_name, epoch)
-            audience = _audience(conn, peer, log)
-            return files.find(conn, log, wanted, audience)
+            decided[where] = (log, _audience(conn, peer, log))
+            return files.find(conn, *decided[where], wanted)
 
         found = await self._database.read(read)
         if isinstance(found, Draft):

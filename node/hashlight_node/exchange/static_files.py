@@ -173,8 +173,17 @@ class StaticFiles:
         """
         return Wanted(resource, coding, self._changes)
 
+    def held(self, log: Log, audience: Audience, wanted: Wanted) -> StaticFile | None:
+        """Find a file that there is; for a log and audience as `find` takes them.
+
+        Raises:
+            NotServedError: The published tree has no such thing.
+        """
+        check_published(log, wanted.resource)
+        return self._files.get(_key_of(log, wanted, audience) or "")
+
     def find(
-        self, conn: Connection, log: Log, wanted: Wanted, audience: Audience
+        self, conn: Connection, log: Log, audience: Audience, wanted: Wanted
     ) -> StaticFile | Draft | None:
         """Find the file of a tile or bundle, or read what is to be in it.
 
@@ -182,8 +191,8 @@ class StaticFiles:
             conn: The transaction in which it was decided that the audience may have
                 the log.
             log: The log.
-            wanted: What of it.
             audience: Who asks.
+            wanted: What of it.
 
         Returns:
             None if there can be none: it is partial, or what this audience may see is

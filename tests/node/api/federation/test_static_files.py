@@ -24,6 +24,7 @@ from hashlight_protocol import (
     WHOLE_LIST,
     BodyBundleId,
     BodyStatus,
+    GrantScope,
     Reason,
     Ref,
     encode_vkey,
@@ -162,7 +163,7 @@ async def test_what_was_read_before_an_erasure_is_not_kept_after_it(
     def read(conn: Connection) -> StaticFile | Draft | None:
         log = logs.find_log(conn, ORIGIN)
         assert log is not None
-        return files.find(conn, log, wanted, Grantee(WHOLE_LIST))
+        return files.find(conn, log, Grantee(WHOLE_LIST), wanted)
 
     draft = await database.read(read)
     assert isinstance(draft, Draft)
@@ -308,6 +309,30 @@ async def test_a_share_is_charged_with_what_the_proxy_sends(
         for _ in range(20)
     ]
     assert 429 in {answer.status for answer in answers}
+
+
+async def test_who_was_let_in_a_moment_ago_is_not_let_in_again(world: World) -> None:
+    peering, path = world.running.use_cases.peering, f"{LOG}/bodies/000"
+
+    async def is_named() -> bool:
+        answers = [await world.ask(path, X_Sendfile_Type=ACCEL) for _ in range(2)]
+        (named,) = {"X-Accel-Redirect" in answer.headers for answer in answers}
+        return named
+
+    assert await is_named()
+    await peering.grant("beta.example", "ncii", scope=GrantScope(None, None, None))
+    assert await is_named()
+    narrow = GrantScope(frozenset({"ncii:adult"}), None, None)
+    await peering.grant("beta.example", "ncii", scope=narrow)
+    assert not await is_named()
+    await peering.grant("beta.example", "ncii")
+    assert await is_named()
+    await peering.revoke("beta.example", "ncii")
+    assert not await is_named()
+    await peering.grant("beta.example", "ncii")
+    assert await is_named()
+    await peering.quarantine("beta.example")
+    assert (await world.ask(path, X_Sendfile_Type=ACCEL)).status == 403
 
 
 RELAYED = "/hsf/v1/mirror/" + origin_hash("owner.example/hsf/v1/log/own/1")
