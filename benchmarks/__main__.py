@@ -21,7 +21,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NoReturn
 
-from benchmarks import crowding, curves, index, over_http, publish, syncing, updates
+from benchmarks import (
+    crowding,
+    curves,
+    index,
+    over_http,
+    publish,
+    static,
+    syncing,
+    updates,
+)
 from benchmarks.measuring import machine
 from benchmarks.options import QUICK_SIZES, SIZES, Options, parse_size
 from benchmarks.report import placed, report
@@ -36,6 +45,7 @@ SECTIONS: Final = {
     "http": over_http.run,
     "publish": publish.run,
     "sync": syncing.run,
+    "static": static.run,
 }
 
 _CHECKOUT: Final = Path(__file__).resolve().parents[1]

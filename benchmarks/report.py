@@ -29,7 +29,7 @@ def report(rows: Sequence[Row]) -> str:
     """Write everything that was measured as Markdown."""
     parts = [_machine(rows), *_goals(rows), *_index(rows)]
     parts += [*_curves(rows), *_updates(rows), *_http(rows), *_publish(rows)]
-    parts += [*_sync(rows), *_crowding(rows)]
+    parts += [*_sync(rows), *_static(rows), *_crowding(rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -284,6 +284,24 @@ def _sync(rows: Sequence[Row]) -> Iterator[str]:
             f" {_number(row['seconds'])} s: {_number(row['per_second'])} a second,"
             f" {_number(row['per_cpu_second'])} per second of its CPU time."
         )
+
+
+def _static(rows: Sequence[Row]) -> Iterator[str]:
+    measured = chosen(rows, section="static")
+    if not measured:
+        return
+    yield "## Sent by a proxy"
+    header = (
+        *("one full", "asked", "requests/s", "p50 ms", "answer, bytes"),
+        *("CPU ms of the node", "CPU ms of nginx"),
+    )
+    figures = ("requests_per_second", "p50_ms", "answer_bytes")
+    costs = ("node_cpu_ms", "proxy_cpu_ms")
+    lines = [
+        [row["kind"], row["way"], *(_number(row[it]) for it in (*figures, *costs))]
+        for row in measured
+    ]
+    yield _table(header, lines)
 
 
 def _crowding(rows: Sequence[Row]) -> Iterator[str]:

@@ -153,6 +153,7 @@ class FederationSettings(_Section):
     """The listener that peers reach, through a TLS proxy unless on loopback."""
 
     listen: Address = "127.0.0.1:8440"
+    static_directory: str = ""
 
 
 class LocalSettings(_Section):
@@ -388,6 +389,11 @@ def _resolve(settings: Settings, directory: Path) -> Settings:
     if settings.exchange.quorum:
         quorum = str(directory / settings.exchange.quorum)
         update["exchange"] = settings.exchange.model_copy(update={"quorum": quorum})
+    if settings.federation.static_directory:
+        static = str(directory / settings.federation.static_directory)
+        update["federation"] = settings.federation.model_copy(
+            update={"static_directory": static}
+        )
     return settings.model_copy(update=update)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import hashlight_node
@@ -12,6 +13,7 @@ from hashlight_node.exchange.changes import Feed
 from hashlight_node.exchange.match_log import MatchBuffer, MatchLog
 from hashlight_node.exchange.notices import Notices
 from hashlight_node.exchange.quorum import Quorum
+from hashlight_node.exchange.static_files import StaticFiles
 from hashlight_node.keys import OwnDescriptor, load_keyring
 from hashlight_node.last_signed import LastSigned
 from hashlight_node.matching.index import kernel_name
@@ -64,6 +66,7 @@ class Foundation:
     notices: Notices
     metrics: Metrics
     quorum: Quorum
+    files: StaticFiles | None
 
 
 async def lay_foundation(
@@ -76,6 +79,7 @@ async def lay_foundation(
         KeyFileError: The keys cannot be used as they are.
         LastSignedError: What they signed last cannot be read, or another process signs.
         StoreError: The database cannot.
+        OSError: The directory of static files cannot be emptied.
     """
     quorum = Quorum(read_policy(settings.exchange.quorum))
     keyring = load_keyring(
@@ -90,6 +94,7 @@ async def lay_foundation(
     # Closed after the database, whose last writes still change it.
     stack.callback(matcher.close)
     stack.push_async_callback(database.close)
+    files = _keep_files(settings, database, stack)
     flood_counts = None if behind is None else behind.flood_counts
     criteria = build_criteria(settings, clock=clock, flood_counts=flood_counts)
     await database.read(
@@ -131,7 +136,21 @@ async def lay_foundation(
         notices=notices,
         metrics=metrics,
         quorum=quorum,
+        files=files,
     )
+
+
+def _keep_files(
+    settings: Settings, database: Database, stack: AsyncExitStack
+) -> StaticFiles | None:
+    directory = settings.federation.static_directory
+    if not directory:
+        return None
+    files = StaticFiles(Path(directory))
+    files.begin()
+    stack.callback(files.end)
+    database.keep_with(files)
+    return files
 
 
 def _jitter() -> float:

@@ -175,12 +175,14 @@ def build_use_cases(on: Foundation) -> UseCases:
             notices=on.notices,
             node_name=name,
             life=SignsOfLife(signer=on.keyring.witness, clock=on.clock),
+            files=on.files,
         ),
         mirroring=Mirroring(
             database=on.database,
             notices=on.notices,
             rules=freshness_rules(on.settings),
             clock=on.clock,
+            files=on.files,
         ),
         relaying=Relaying(database=on.database, clock=on.clock, notices=on.notices),
         lookup=Lookup(

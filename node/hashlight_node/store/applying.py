@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, func, select, update
 
 from hashlight_node.model import RecordState, SignalChange
 from hashlight_node.store import reissues, signals, tables, withdrawing
+from hashlight_node.store.changed_bodies import note_changed
 from hashlight_node.store.changes import record_changes
 from hashlight_node.store.contents import insert_contents, next_content_id
 from hashlight_node.store.copies import withdraw_copies
@@ -189,6 +190,7 @@ def fill_bodies(
         )
         rows = connection.execute(query)
         drafts.extend(_fill(row, bodies[row.leaf_index]) for row in rows)
+    note_changed(connection, [(log.log_id, it.leaf_index) for it in drafts])
     families = _families_of(connection, log.log_id, drafts)
     changes = _update(connection, log.log_id, drafts, families)
     join_families(connection, log.log_id, families)
