@@ -13,12 +13,12 @@ from hashlight_node.store.backends import backend_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
 
 @contextmanager
 def changing(url: str) -> Iterator[Connection]:
-    """Write to the database of a node that is stopped, past everything that guards it."""
+    """Write to the database of a stopped node, past everything that guards it."""
     writer = backend_of(url).open_writer()
     try:
         with writer.transaction() as connection:
@@ -27,7 +27,9 @@ def changing(url: str) -> Iterator[Connection]:
         writer.close()
 
 
-def keys_of(connection: Connection, table: Table, *where: Any) -> list[tuple[Any, ...]]:
+def keys_of(
+    connection: Connection, table: Table, *where: ColumnElement[bool]
+) -> list[tuple[Any, ...]]:
     """List the primary keys of a table's rows."""
     columns = list(table.primary_key.columns)
     rows = connection.execute(select(*columns).where(*where).order_by(*columns))

@@ -12,6 +12,7 @@ from hashlight_node.exchange.changes import Feed
 from hashlight_node.exchange.match_log import MatchBuffer, MatchLog
 from hashlight_node.exchange.notices import Notices
 from hashlight_node.exchange.quorum import Quorum
+from hashlight_node.exchange.room import Room, RoomState
 from hashlight_node.keys import OwnDescriptor, load_keyring
 from hashlight_node.last_signed import LastSigned
 from hashlight_node.matching.index import kernel_name
@@ -26,6 +27,7 @@ from .judging import build_criteria
 from .keys import key_access
 from .memory import choose_memory, keep_snapshot
 from .quorum import read_policy
+from .room import room_rules, store_directory
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
@@ -64,6 +66,7 @@ class Foundation:
     notices: Notices
     metrics: Metrics
     quorum: Quorum
+    room: Room
 
 
 async def lay_foundation(
@@ -131,7 +134,17 @@ async def lay_foundation(
         notices=notices,
         metrics=metrics,
         quorum=quorum,
+        room=_watch_room(settings, metrics),
     )
+
+
+def _watch_room(settings: Settings, metrics: Metrics) -> Room:
+    def show(free: int, state: RoomState) -> None:
+        metrics.show_room(free, list(RoomState).index(state))
+
+    room = Room(store_directory(settings), room_rules(settings), on_measured=show)
+    room.check()
+    return room
 
 
 def _jitter() -> float:

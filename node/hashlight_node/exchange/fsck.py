@@ -52,7 +52,7 @@ def _nothing(origin: str) -> None:
     """Know of nothing that was signed."""
 
 
-def _tell_nobody(origin: str, done: int, size: int) -> None:
+def tell_nobody(origin: str, done: int, size: int) -> None:
     """Make no progress bar."""
 
 
@@ -80,7 +80,7 @@ class Fsck:
         self._overlay = overlay or {}
         self._last_signed = last_signed
 
-    async def run(self, on_progress: Progress = _tell_nobody) -> Findings:
+    async def run(self, on_progress: Progress = tell_nobody) -> Findings:
         """Check everything.
 
         Args:
@@ -352,8 +352,8 @@ class Fsck:
         after: int | None = 0
         while after is not None:
             look = partial(_look_at_signals, after=after)
-            bad, after = await self._database.read(look)
-            found.signals += 0 if after is None else _SIGNALS_TOGETHER
+            bad, many, after = await self._database.read(look)
+            found.signals += many
             for one in bad:
                 found.tell(
                     Damage(DamageKind.SIGNAL, signal_id=one.signal_id, detail=one.what)
@@ -383,5 +383,5 @@ def _noted_keys(conn: Connection, log: Log) -> Iterator[VerifierKey]:
 
 def _look_at_signals(
     conn: Connection, after: int
-) -> tuple[list[stored.BadSignal], int | None]:
+) -> tuple[list[stored.BadSignal], int, int | None]:
     return stored.find_bad_signals(conn, after, _SIGNALS_TOGETHER)

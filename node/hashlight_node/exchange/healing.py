@@ -36,7 +36,7 @@ from hashlight_protocol import (
 
 from .cosigning import bare_note, cosigned_note
 from .errors import ExchangeError
-from .fsck import Fsck
+from .fsck import Fsck, tell_nobody
 from .fsck_findings import DamageKind
 from .fsck_leaves import withdrawal_row
 from .scrubbing import scrub
@@ -111,7 +111,7 @@ class Healer:
         self._parts = parts
         self._problems: dict[str, None] = {}
 
-    async def run(self, on_progress: Progress) -> Healed:
+    async def run(self, on_progress: Progress = tell_nobody) -> Healed:
         """Check, mend, and check again until all is well or nothing helps."""
         fsck = self._fsck()
         before = found = await fsck.run(on_progress)

@@ -240,7 +240,7 @@ def find_unwithdrawn(connection: Connection, log_id: int) -> list[tuple[int, int
 
 def find_bad_signals(
     connection: Connection, after: int, limit: int
-) -> tuple[list[BadSignal], int | None]:
+) -> tuple[list[BadSignal], int, int | None]:
     """Hold the rows of some signals against the records that assert them.
 
     Args:
@@ -249,7 +249,7 @@ def find_bad_signals(
         limit: How many to look at.
 
     Returns:
-        Those that are wrong, and the last id that was looked at; None at the end.
+        Those that are wrong, how many were looked at, and the last id; None at the end.
     """
     rows = connection.execute(
         select(
@@ -265,7 +265,7 @@ def find_bad_signals(
         .limit(limit)
     ).all()
     if not rows:
-        return [], None
+        return [], 0, None
     last: int = rows[-1].signal_id
     ids = (_links.c.signal_id > after) & (_links.c.signal_id <= last)
     query = (
@@ -286,7 +286,7 @@ def find_bad_signals(
             bad.append(BadSignal(row.signal_id, "digest"))
         elif live[row.signal_id] != row.live_count:
             bad.append(BadSignal(row.signal_id, "count"))
-    return bad, last
+    return bad, len(rows), last
 
 
 def _claims_of(

@@ -65,11 +65,11 @@ async def check(company: RunningCompany) -> Findings:
 
 async def heal(company: RunningCompany) -> Healed:
     async with opened_for_healing(company.settings, company.clock) as healer:
-        return await healer.run(lambda *_: None)
+        return await healer.run()
 
 
 def dump(company: RunningCompany) -> dict[str, list[tuple[Any, ...]]]:
-    """Read what a node stores about its logs, in an order that does not depend on ids."""
+    """Read what a node stores about its logs, in an order that ids do not decide."""
     queries = {
         "logs": select(tables.logs.c.root_hash, tables.logs.c.tree_size),
         "tiles": select(tables.tiles),
