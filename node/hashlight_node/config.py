@@ -192,6 +192,28 @@ class StoreSettings(_Section):
     directory: Path = Field(default=Path(), strict=False)
 
 
+class DiskSettings(_Section):
+    """How much room the disk must have; see `exchange.room`."""
+
+    warn_mib: int = Field(default=2048, ge=0, le=1_073_741_824)
+    stop_mib: int = Field(default=512, ge=0, le=1_073_741_824)
+
+    @model_validator(mode="after")
+    def _warn_before_it_is_too_late(self) -> Self:
+        if self.warn_mib < self.stop_mib:
+            message = "warn_mib must not be smaller than stop_mib"
+            raise ValueError(message)
+        return self
+
+
+class RetentionSettings(_Section):
+    """What is forgotten after how long; 0: never."""
+
+    expired_days: int = Field(default=400, ge=0, le=36_500)
+    sightings_days: int = Field(default=400, ge=0, le=36_500)
+    audit_days: int = Field(default=1095, ge=0, le=36_500)
+
+
 class KeySettings(_Section):
     """Where the secret keys are kept; back them up apart from the store.
 
@@ -279,6 +301,8 @@ class Settings(_Section):
     federation: FederationSettings = FederationSettings()
     local: LocalSettings = LocalSettings()
     store: StoreSettings = StoreSettings()
+    disk: DiskSettings = DiskSettings()
+    retention: RetentionSettings = RetentionSettings()
     keys: KeySettings = KeySettings()
     exchange: ExchangeSettings = ExchangeSettings()
     matching: MatchingSettings = MatchingSettings()

@@ -179,7 +179,8 @@ async def test_an_operator_sees_that_a_node_was_rolled_back(
     async with aiohttp.ClientSession() as session:
         async with session.get(f"{base}/readyz") as answer:
             assert answer.status == 200
-            assert await answer.json() == {"status": "ready", "signing": "held"}
+            said = await answer.json()
+            assert said == {"status": "ready", "signing": "held", "room": "ok"}
         async with session.get(f"{base}/metrics") as answer:
             text = await answer.text()
     assert 'hashlight_logs_held{state="rolled-back"} 1.0' in text
@@ -188,7 +189,7 @@ async def test_an_operator_sees_that_a_node_was_rolled_back(
         aiohttp.ClientSession() as session,
         session.get(f"{base}/readyz") as answer,
     ):
-        assert await answer.json() == {"status": "ready", "signing": "ok"}
+        assert await answer.json() == {"status": "ready", "signing": "ok", "room": "ok"}
 
 
 async def test_a_backup_restored_together_with_its_store_is_found_out_by_peers(

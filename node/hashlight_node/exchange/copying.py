@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .freshness import FreshnessRules
     from .list_notes import KnownNote, ListNotes
     from .notices import Notices
+    from .room import Room
     from .sealing import Seal
     from .sources import Source
     from .transfer import VerifiedBundle
@@ -71,6 +72,7 @@ class FollowParts:
         turns: Keeps pulls and uploads of one list apart.
         quorum: Who must have seen a checkpoint before it is used.
         freshness: How long a copy matches that nobody confirms.
+        room: Whether there is room for new content; there always is if None.
     """
 
     database: Database
@@ -84,6 +86,11 @@ class FollowParts:
     turns: Turns = field(default_factory=Turns)
     quorum: Quorum = field(default_factory=Quorum)
     freshness: FreshnessRules = DEFAULT_FRESHNESS
+    room: Room | None = None
+
+    def has_room(self) -> bool:
+        """Tell whether bodies may be stored; entries always are."""
+        return self.room is None or self.room.has_room()
 
 
 @dataclass(slots=True)

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from hashlight_protocol import Entry, JsonValue
 
     from .applied import FollowsCommits
+    from .room import Room
     from .signing import LogSigning
 
 __all__ = ["IdempotencyKey", "Publisher", "WithdrawalKind"]
@@ -86,9 +87,10 @@ class Publisher:
         clock: Unix seconds.
         node_name: This node.
         on_advanced: Told the origin of a log with a new checkpoint, after the commit.
+        room: Whether there is room for new records; there always is if None.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- its collaborators, by name
         self,
         *,
         database: Database,
@@ -97,7 +99,9 @@ class Publisher:
         clock: Clock,
         node_name: str,
         on_advanced: Callable[[str], None],
+        room: Room | None = None,
     ) -> None:
+        self._room = room
         self._database = database
         self._keyring = signing.keyring
         self._signing = signing
@@ -116,10 +120,12 @@ class Publisher:
         Raises:
             MalformedError: The name is none, or `meta` cannot stand in a list note.
             ListExistsError: This node has a list of that name.
+            NoRoomError: The disk is nearly full.
             KeyExistsError: The log has existed before and may have signed
                 checkpoints that peers remember; it cannot start anew.
         """
         origin = log_origin(self._node_name, list_name, _FIRST_EPOCH)
+        self._require_room()
 
         def create(conn: Connection) -> Log:
             if logs.find_own_log(conn, self._node_name, list_name) is not None:
@@ -179,6 +185,7 @@ class Publisher:
 
         Raises:
             EmptyRequestError: There is no body.
+            NoRoomError: The disk is nearly full.
             ProtocolError: A body is not a record. Nothing is published.
             UnknownListError: This node has no such list.
             ListInactiveError: The list takes no more entries.
@@ -188,6 +195,7 @@ class Publisher:
         """
         if not bodies:
             raise EmptyRequestError
+        self._require_room()
         prepared = await asyncio.to_thread(
             _prepare, list_id(self._node_name, list_name), bodies
         )
@@ -295,6 +303,10 @@ class Publisher:
         could hold the peer at an old state, before an ERASE, and nobody would see.
         """
         self._on_advanced(origin)
+
+    def _require_room(self) -> None:
+        if self._room is not None:
+            self._room.require()
 
     async def _commit(self, write: Callable[[Connection], _Written]) -> tuple[Ref, ...]:
         written = await self._database.write(

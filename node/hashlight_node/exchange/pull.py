@@ -341,7 +341,13 @@ class Pull:
         batch = Batch(span.old_size)
         claims = self._copy.claims
         own = OwnBodies(self._parts.database, self._copy.log)
-        bundles = fetch_bundles(self._parts.client, self._asked, span, own)
+        bundles = fetch_bundles(
+            self._parts.client,
+            self._asked,
+            span,
+            own,
+            has_room=self._parts.has_room,
+        )
         async with aclosing(bundles):
             async for raw in bundles:
                 if self._is_over(batch):

@@ -20,9 +20,11 @@ from hashlight_protocol import (
     BodyBundleId,
     BodyStatus,
     EntryBundleId,
+    EntryKind,
     Erase,
     MalformedError,
     Meta,
+    ProtocolError,
     UnknownEntry,
     UnsupportedEntryError,
     check_bodies,
@@ -48,6 +50,10 @@ _AHEAD: Final = 6
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def _always() -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,12 @@ async def fetch_tiles(
 
 
 def fetch_bundles(
-    client: PeerClient, peer: Peer, span: VerifiedRange, own: OwnBodies
+    client: PeerClient,
+    peer: Peer,
+    span: VerifiedRange,
+    own: OwnBodies,
+    *,
+    has_room: Callable[[], bool] = _always,
 ) -> AsyncGenerator[RawBundle]:
     """Fetch the bundles of a range in order, some ahead of the reader.
 
@@ -116,6 +127,8 @@ def fetch_bundles(
         peer: Whose log it is.
         span: The range.
         own: Bodies that need not be fetched.
+        has_room: Whether bodies can be stored. While they cannot, they are left out as
+            if they were withheld: a withdrawal may be among the entries.
 
     Raises:
         PeerError: One of them cannot be had.
@@ -126,6 +139,8 @@ def fetch_bundles(
         entries = await client.fetch_entries(
             peer, span.origin, EntryBundleId(index, width)
         )
+        if not has_room():
+            return RawBundle(index, entries, _left_out(entries, width))
         bodies = await own.bundle(index, width, entries)
         if bodies is None:
             bodies = await client.fetch_bodies(
@@ -134,6 +149,21 @@ def fetch_bundles(
         return RawBundle(index, entries, bodies)
 
     return fetch_ahead(span.bundles, fetch)
+
+
+def _left_out(entries: bytes, width: int) -> bytes:
+    """Write the body bundle of entries whose bodies are not fetched."""
+    try:
+        parsed = parse_entry_bundle(entries, width)
+    except ProtocolError:
+        # Found out, and blamed, where it is verified.
+        return b""
+    return encode_body_bundle(
+        [
+            Body(BodyStatus.WITHHELD if raw[0] == EntryKind.RECORD else BodyStatus.NONE)
+            for raw in parsed
+        ]
+    )
 
 
 async def fetch_ahead(

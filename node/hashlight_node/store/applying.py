@@ -402,6 +402,15 @@ def _insert_meanings(
     return signals.add_claims(connection, log_id, claims)
 
 
+def columns_of(statement: Opinion | Sighting) -> tuple[object, ...]:
+    """Say in which table a statement stands, and what its row holds behind its id."""
+    match statement:
+        case Opinion() as opinion:
+            return (tables.opinions.name, *_opinion(opinion))
+        case Sighting() as sighting:
+            return (tables.sightings.name, *_sighting(sighting))
+
+
 def _opinion(opinion: Opinion) -> tuple[object, ...]:
     return (
         opinion.ref.origin,

@@ -1,0 +1,93 @@
+"""What is done to a store beside its node: opened, used, and closed again."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from hashlight_node.exchange.fsck import Fsck
+from hashlight_node.exchange.healing import Healer, HealParts
+from hashlight_node.keys import load_keyring
+from hashlight_node.last_signed import LastSigned, read_newest
+from hashlight_node.peers.client import PeerClient
+from hashlight_node.peers.network import open_session
+from hashlight_node.store.database import Database, Reader
+
+from .keys import key_access
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from hashlight_node.config import Settings
+    from hashlight_node.keys import Keyring
+    from hashlight_node.model import Clock
+
+
+def open_keyring(settings: Settings) -> Keyring:
+    """Read the keys of a node.
+
+    Raises:
+        KeyFileError: They cannot be used as they are.
+    """
+    return load_keyring(
+        settings.keys.directory, settings.node.name, access=key_access(settings)
+    )
+
+
+@asynccontextmanager
+async def opened_for_reading(settings: Settings) -> AsyncIterator[Fsck]:
+    """Open a store to check it; its node may run.
+
+    Raises:
+        KeyFileError: The keys cannot be used as they are.
+        StoreError: The database cannot.
+    """
+    keyring = open_keyring(settings)
+    database = Reader.open_reader(settings.store.url)
+    try:
+        directory = settings.keys.last_signed
+        yield Fsck(database, keyring, last_signed=partial(read_newest, directory))
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def opened_for_healing(settings: Settings, clock: Clock) -> AsyncIterator[Healer]:
+    """Open the store of a stopped node to mend it.
+
+    Raises:
+        KeyFileError: The keys cannot be used as they are.
+        LastSignedError: What they signed last cannot be read, or the node runs.
+        StoreError: The database cannot be used, or the node runs.
+    """
+    keyring = open_keyring(settings)
+    last_signed = LastSigned.open(settings.keys.last_signed)
+    try:
+        database = Database.open(settings.store.url)
+        try:
+            async with open_session(
+                allow_loopback=settings.node.is_loopback,
+                allow_private=settings.exchange.allow_private_addresses,
+            ) as session:
+                client = PeerClient(
+                    session,
+                    node_name=settings.node.name,
+                    http_key_id=keyring.http_key_id,
+                    http_signer=keyring.http,
+                    clock=clock,
+                    timeout_seconds=settings.exchange.request_timeout_seconds,
+                )
+                yield Healer(
+                    HealParts(
+                        database=database,
+                        keyring=keyring,
+                        client=client,
+                        last_signed=last_signed,
+                        clock=clock,
+                    )
+                )
+        finally:
+            await database.close()
+    finally:
+        last_signed.close()
