@@ -176,7 +176,10 @@ def _run_locked_up(root: str, tmp_path: Path) -> None:
     made = inside("hashlight", "init", "/data", *options)
     assert made.returncode == 0, made.stderr
     command = [*namespace, "inside", "hashlight", "serve"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as node:
+    with (
+        (tmp_path / "node.log").open("wb") as log,
+        subprocess.Popen(command, env=environment, stderr=log) as node,
+    ):
         try:
             give_up_at = time.monotonic() + 60
             check = ("python", "/opt/hashlight/deploy/container/healthcheck.py")

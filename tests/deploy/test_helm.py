@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from support.processes import python_path
 from support.tools import CHECKOUT, package, tool
 
 CHART = CHECKOUT / "deploy" / "helm" / "hashlight"
@@ -173,3 +177,48 @@ def test_an_empty_volume_becomes_a_node_only_if_that_is_asked_for() -> None:
 
     assert init(*NODE) == "false"
     assert init(*NODE, "init=true") == "true"
+
+
+def test_the_init_container_makes_a_node_once_and_never_by_itself(
+    tmp_path: Path,
+) -> None:
+    """Its very script, in a folder that stands for the volume."""
+    program = tmp_path / "bin" / "hashlight"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m hashlight_node "$@"\n')
+    program.chmod(0o755)
+    volume = tmp_path / "data"
+    volume.mkdir()
+
+    def prepare(*values: str) -> subprocess.CompletedProcess[str]:
+        (container,) = pod(render(*NODE, *values))["initContainers"]
+        (script,) = container["args"]
+        given = {it["name"]: it["value"] for it in container["env"]}
+        given["HASHLIGHT_CONFIG"] = str(volume / "node" / "hashlight.toml")
+        path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+        return subprocess.run(
+            [*container["command"], script.replace("/data/", f"{volume}/")],
+            check=False,
+            capture_output=True,
+            text=True,
+            env=python_path() | given | {"PATH": path},
+        )
+
+    empty = prepare()
+    assert empty.returncode == 1
+    assert "the volume holds no node" in empty.stderr
+    assert list(volume.iterdir()) == []
+
+    made = prepare("init=true")
+    assert made.returncode == 0, made.stderr
+    assert "vkey      shield.example+" in made.stdout
+    token = (volume / "node" / "admin.token").read_text()
+    # The log of the container shows what may be seen, and the token may not.
+    assert token.strip() not in made.stdout + made.stderr
+    key = (volume / "node" / "keys" / "identity.key").read_bytes()
+
+    for values in ((), ("init=true",)):
+        again = prepare(*values)
+        assert again.returncode == 0, again.stderr
+        assert "schema is at revision" in again.stdout
+    assert (volume / "node" / "keys" / "identity.key").read_bytes() == key
