@@ -7,6 +7,8 @@ import random
 import shutil
 from typing import TYPE_CHECKING, cast
 
+import pytest
+
 from hashlight_node.store import tables
 from support.breaking import changing, flip, keys_of
 from support.companies import cli, head, introduce, matches, until
@@ -37,9 +39,9 @@ def store_of(company: Company) -> str:
     return f"sqlite:///{company.directory / 'hashlight.db'}"
 
 
-def test_an_operator_backs_up_breaks_mends_and_restores(
-    make_running: MakeCompany, tmp_path: Path
-) -> None:
+@pytest.fixture
+def pair(make_running: MakeCompany) -> tuple[Company, Company]:
+    """Give a hotline with a record in a list, and the platform that follows it."""
     hotline, platform = make_running("shield.example"), make_running("beta.example")
     introduce(hotline, platform)
     cli(hotline, "list", "create", "ncii")
@@ -47,24 +49,43 @@ def test_an_operator_backs_up_breaks_mends_and_restores(
     cli(platform, "follow", hotline.name, "ncii")
     cli(hotline, "publish", "ncii", "--signal", f"md5:{'a' * 32}")
     until(lambda: head(platform, ORIGIN) == head(hotline, ORIGIN))
+    return hotline, platform
 
-    # While it runs.
-    made = cli(hotline, "backup", str(tmp_path))
-    assert cli(hotline, "fsck")["clean"] is True
-    said = hotline.run("restore", "--check", str(made["path"]))
+
+def test_a_running_node_is_backed_up_and_an_old_state_restored(
+    pair: tuple[Company, Company], tmp_path: Path
+) -> None:
+    hotline, platform = pair
+    made = str(cli(hotline, "backup", str(tmp_path))["path"])
+    said = hotline.run("restore", "--check", made)
     assert said.returncode == 0, said.stderr
     assert b"every byte is what the logs say" in said.stdout
-    code, worst = marks(hotline)
-    assert (code, set(worst.values()) - {"warn"}) == (0, {"ok"})
-    assert worst["peer beta.example"] == worst["federation listener"] == "ok"
-    for refused in (("fsck", "--heal"), ("restore", "--replace", str(made["path"]))):
-        done = hotline.run(*refused)
-        assert (done.returncode, b"in use" in done.stderr) == (1, True)
-
-    # Damage is found, and mended by the platform.
+    refused = hotline.run("restore", "--replace", made)
+    assert (refused.returncode, b"in use" in refused.stderr) == (1, True)
     cli(hotline, "publish", "ncii", "--signal", f"md5:{'b' * 32}")
     until(lambda: head(platform, ORIGIN) == head(hotline, ORIGIN))
     whole = head(hotline, ORIGIN)
+    hotline.stop()
+    assert b"not empty" in hotline.run("restore", made).stderr
+    assert cli(hotline, "restore", "--replace", made)["needs_recovery"] is True
+    assert marks(hotline)[1]["last signed"] == "fail"
+    hotline.start()
+    assert marks(hotline)[1]["node"] == "fail"
+    assert hotline.run("recover").returncode == 0
+    assert head(hotline, ORIGIN) == whole
+    assert len(matches(hotline, f"md5:{'b' * 32}")) == 1
+    code, worst = marks(hotline)
+    assert (code, set(worst.values()) - {"warn"}) == (0, {"ok"})
+    assert worst["peer beta.example"] == worst["federation listener"] == "ok"
+
+
+def test_damage_is_found_and_mended_by_those_who_follow(
+    pair: tuple[Company, Company],
+) -> None:
+    hotline, _ = pair
+    assert cli(hotline, "fsck")["clean"] is True
+    refused = hotline.run("fsck", "--heal")
+    assert (refused.returncode, b"in use" in refused.stderr) == (1, True)
     hotline.stop()
     chance = random.Random(1)  # noqa: S311 -- a schedule, not a secret
     with changing(store_of(hotline)) as conn:
@@ -79,20 +100,6 @@ def test_an_operator_backs_up_breaks_mends_and_restores(
     mended = hotline.run("fsck", "--heal")
     assert mended.returncode == 0, mended.stdout
     assert cli(hotline, "fsck")["clean"] is True
-
-    # An old backup comes back, and the guard speaks.
-    refused_again = hotline.run("restore", str(made["path"]))
-    assert b"not empty" in refused_again.stderr
-    put_back = cli(hotline, "restore", "--replace", str(made["path"]))
-    assert put_back["needs_recovery"] is True
-    code, worst = marks(hotline)
-    assert (code, worst["last signed"]) == (1, "fail")
-    hotline.start()
-    assert marks(hotline)[1]["node"] == "fail"
-    assert hotline.run("recover").returncode == 0
-    assert head(hotline, ORIGIN) == whole
-    assert len(matches(hotline, f"md5:{'b' * 32}")) == 1
-    assert marks(hotline)[0] == 0
 
 
 def test_the_doctor_names_what_is_wrong(make_running: MakeCompany) -> None:
