@@ -6,13 +6,13 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from hashlight_node.store.bodies import read_record
 from hashlight_protocol import (
     Indicator,
     Opinion,
     ProtocolError,
     Sighting,
     UnknownRecord,
-    parse_record,
 )
 
 
@@ -56,7 +56,7 @@ def read_meaning(body: bytes) -> Meaning:
     node's mistake never stops its list. It only matches nothing.
     """
     try:
-        record = parse_record(body)
+        record = read_record(body)
     except ProtocolError:
         return _INVALID
     match record:
