@@ -383,6 +383,7 @@ class Pull:
                     return
             frontier = await storing.settle()
             await self._copy.finish(frontier, storing.batch, signed)
+            meter.size = span.new_size
             report(span.new_size)
 
     async def _verify(self, span: VerifiedRange, raw: RawBundle) -> VerifiedBundle:
