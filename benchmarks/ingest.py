@@ -63,8 +63,6 @@ if TYPE_CHECKING:
 
 _ROWS: Final = 100_000
 _QUICK_ROWS: Final = 10_000
-_LIST: Final = 1_000_000
-_QUICK_LIST: Final = 60_000
 _TIMES: Final = 3
 _BATCH: Final = 5120
 _PAGES: Final = 60
@@ -247,7 +245,7 @@ def _show(results: Results, what: str, store: str, rows: int, spent: Spent) -> N
 
 
 def _bootstrap(directory: Path, options: Options, results: Results) -> None:
-    count = _QUICK_LIST if options.quick else _LIST
+    count = options.sizes[0]
     owner = make_company(directory, "owner.example")
     late = make_company(directory, "late.example")
     owner.start()
