@@ -24,7 +24,9 @@ from typing import Final, NoReturn
 from benchmarks import (
     crowding,
     curves,
+    five_peers,
     index,
+    ingest,
     over_http,
     publish,
     static,
@@ -46,6 +48,8 @@ SECTIONS: Final = {
     "publish": publish.run,
     "sync": syncing.run,
     "static": static.run,
+    "ingest": ingest.run,
+    "five-peers": five_peers.run,
 }
 
 _CHECKOUT: Final = Path(__file__).resolve().parents[1]

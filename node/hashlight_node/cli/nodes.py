@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from hashlight_node.local_client import Json
 
 CONFIG_FILE = "hashlight.toml"
+
+_COPY_SECONDS = 86_400.0
 
 
 def init(
@@ -207,10 +210,18 @@ def sync(
 ) -> None:
     """Pull followed lists now, and say what came."""
     with reported(as_json=as_json):
+        from hashlight_node.cli import copying
+
         wanted = {"peer": peer, "list": list_name}
         body = {key: value for key, value in wanted.items() if value is not None}
         client = open_session(config).client
-        answer = client.post("/v1/sync", body)
+        # A long list takes long; that a peer does not answer, the node says.
+        waiting = replace(client, timeout_seconds=_COPY_SECONDS)
+        answer = copying.watched(
+            client,
+            lambda: waiting.post("/v1/sync", body),
+            quiet=as_json or not sys.stderr.isatty(),
+        )
 
         def render(out: Console) -> None:
             from hashlight_node.cli.tables import print_sync

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Literal
 
 from hashlight_node.model import RecordState, Role
 from hashlight_node.store import logs, records
+from hashlight_node.store.bodies import read_record
+from hashlight_node.store.meanings import meaning_of
 from hashlight_node.store.reissues import current_ref
 from hashlight_protocol import (
     SALT_BYTES,
     Body,
     BodyStatus,
     Erase,
-    Indicator,
     ListNote,
     LogInfo,
     Meta,
@@ -27,7 +28,6 @@ from hashlight_protocol import (
     encode_ref,
     list_id,
     log_origin,
-    parse_record,
     parse_ref,
     sign_list_note,
 )
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from hashlight_node.model import Clock, Log, SignalChange
     from hashlight_node.store.database import Connection, Database
+    from hashlight_node.store.meanings import Meaning
     from hashlight_protocol import Entry, JsonValue
 
     from .applied import FollowsCommits
@@ -216,6 +217,7 @@ class Publisher:
                 [*prepared.bodies, *(Body(BodyStatus.NONE) for _ in superseded)],
                 signing=self._signing,
                 now=now,
+                meanings=[*prepared.meanings, *(None for _ in superseded)],
             )
             refs = tuple(
                 Ref(log.origin, done.first_index + n) for n in range(len(bodies))
@@ -325,21 +327,20 @@ class _Prepared:
 
     entries: list[RecordEntry]
     bodies: list[Body]
+    meanings: list[Meaning]
     replaced: frozenset[int]
 
 
 def _prepare(list_of: str, bodies: Sequence[bytes]) -> _Prepared:
-    entries: list[RecordEntry] = []
-    salted: list[Body] = []
-    replaced: set[int] = set()
-    for body in bodies:
-        record = parse_record(body)
-        if isinstance(record, Indicator) and record.replaces is not None:
-            replaced.add(record.replaces)
-        salt = secrets.token_bytes(SALT_BYTES)
-        entries.append(RecordEntry(commit(list_of, salt, body)))
-        salted.append(Body(BodyStatus.PRESENT, salt, body))
-    return _Prepared(entries, salted, frozenset(replaced))
+    meanings = [meaning_of(read_record(body)) for body in bodies]
+    salts = [secrets.token_bytes(SALT_BYTES) for _ in bodies]
+    pairs = list(zip(salts, bodies, strict=True))
+    return _Prepared(
+        [RecordEntry(commit(list_of, salt, body)) for salt, body in pairs],
+        [Body(BodyStatus.PRESENT, salt, body) for salt, body in pairs],
+        meanings,
+        frozenset(it.replaces for it in meanings if it.replaces is not None),
+    )
 
 
 def _retract_replaced(replaced: frozenset[int], tree_size: int) -> list[Retract]:
