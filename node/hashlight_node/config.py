@@ -209,8 +209,8 @@ class DiskSettings(_Section):
 class RetentionSettings(_Section):
     """What is forgotten after how long; 0: never."""
 
-    expired_days: int = Field(default=400, ge=0, le=36_500)
-    sightings_days: int = Field(default=400, ge=0, le=36_500)
+    expired_days: int = Field(default=0, ge=0, le=36_500)
+    sightings_days: int = Field(default=0, ge=0, le=36_500)
     audit_days: int = Field(default=1095, ge=0, le=36_500)
 
 
