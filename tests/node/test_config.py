@@ -70,7 +70,7 @@ def test_the_example_shows_every_condition_of_a_rule_and_the_rule_is_valid() -> 
 
 
 def test_there_are_few_settings() -> None:
-    assert len(settings_of(Settings)) <= 43
+    assert len(settings_of(Settings)) <= 44
 
 
 def test_what_is_not_said_has_a_default(write: Callable[[str], Path]) -> None:
