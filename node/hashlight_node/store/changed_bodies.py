@@ -1,7 +1,8 @@
 """Which body bundles a transaction changed, for those who keep copies of them.
 
-A bundle whose entries are all there changes in two ways only: a body is destroyed, or
-comes later than its entry. Both places say so here, whoever caused it.
+A bundle whose entries are all there changes in three ways only: a body is destroyed,
+is dropped because it is old, or comes later than its entry. All three places say so
+here, whoever caused it.
 """
 
 from __future__ import annotations

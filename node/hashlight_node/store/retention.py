@@ -8,6 +8,7 @@ from sqlalchemy import delete, func, select, update
 
 from hashlight_node.model import RecordState, Role
 from hashlight_node.store import signals, tables
+from hashlight_node.store.changed_bodies import note_changed
 from hashlight_node.store.changes import record_changes
 from hashlight_node.store.contents import erase_contents
 from hashlight_node.store.statements import chunks
@@ -61,10 +62,17 @@ def drop_contents(
     for origin, leaves in by_origin.items():
         for part in chunks(leaves):
             rows = connection.execute(
-                select(_records.c.record_id, _records.c.state, _records.c.content_id)
+                select(
+                    _records.c.record_id,
+                    _records.c.log_id,
+                    _records.c.leaf_index,
+                    _records.c.state,
+                    _records.c.content_id,
+                )
                 .join(_logs, _logs.c.log_id == _records.c.log_id)
                 .where(_logs.c.origin == origin, _records.c.leaf_index.in_(part))
             ).all()
+            note_changed(connection, [(it.log_id, it.leaf_index) for it in rows])
             ids = [row.record_id for row in rows]
             live = [it.record_id for it in rows if it.state == RecordState.LIVE.value]
             changes += signals.count_down(connection, live)
