@@ -304,7 +304,8 @@ async def test_3_an_upload_over_a_line_that_is_cut_again_and_again_is_resumed(
     refs = await ngo.publish("uploads", *map(indicator, numbers))
     assert len(gzip.compress(await everything(ngo, "uploads"))) > limit
 
-    await world.until(partial(alpha.matches_are, dict.fromkeys(numbers[::50], 1)))
+    there = partial(alpha.matches_are, dict.fromkeys(numbers[::50], 1))
+    await world.until(there, seconds=100)
     world.line.cuts = iter(())
     await world.until_equal(origin, ngo, alpha)
 
