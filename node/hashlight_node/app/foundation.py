@@ -19,8 +19,6 @@ from hashlight_node.keys import OwnDescriptor, load_keyring
 from hashlight_node.last_signed import LastSigned
 from hashlight_node.matching.index import kernel_name
 from hashlight_node.observability import Metrics
-from hashlight_node.peers.client import PeerClient
-from hashlight_node.peers.network import open_session
 from hashlight_node.store import allowed
 from hashlight_node.store.database import Database
 from hashlight_protocol import SPEC_VERSION
@@ -28,6 +26,7 @@ from hashlight_protocol import SPEC_VERSION
 from .judging import build_criteria
 from .keys import key_access
 from .memory import choose_memory, keep_snapshot
+from .outbound import open_client
 from .quorum import read_policy
 from .room import room_rules, store_directory
 
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from hashlight_node.matching.judging import Criteria
     from hashlight_node.matching.matcher import Matcher
     from hashlight_node.model import Clock
+    from hashlight_node.peers.client import PeerClient
 
     from .memory import Behind
 
@@ -106,11 +106,10 @@ async def lay_foundation(
     snapshots = await keep_snapshot(settings, database, memory, clock, stack)
     feed = Feed(database, clock=clock, kept_days=settings.matching.changes_days)
     stack.callback(feed.close)
-    session = open_session(
-        allow_loopback=settings.node.is_loopback,
-        allow_private=settings.exchange.allow_private_addresses,
+    timeout_seconds = settings.exchange.request_timeout_seconds
+    client = await stack.enter_async_context(
+        open_client(settings, keyring, clock, timeout_seconds=timeout_seconds)
     )
-    stack.push_async_callback(session.close)
     notices = Notices(jitter=_jitter)
     stack.callback(notices.close)
     metrics = Metrics(version=hashlight_node.__version__, spec_version=SPEC_VERSION)
@@ -128,14 +127,7 @@ async def lay_foundation(
         feed=feed,
         applied=Applied(matcher.apply, then=(snapshots.follow, feed.follow)),
         match_log=_open_match_log(settings, database, criteria, metrics, clock, stack),
-        client=PeerClient(
-            session,
-            node_name=settings.node.name,
-            http_key_id=keyring.http_key_id,
-            http_signer=keyring.http,
-            clock=clock,
-            timeout_seconds=settings.exchange.request_timeout_seconds,
-        ),
+        client=client,
         notices=notices,
         metrics=metrics,
         quorum=quorum,

@@ -10,11 +10,10 @@ from hashlight_node.exchange.fsck import Fsck
 from hashlight_node.exchange.healing import Healer, HealParts
 from hashlight_node.keys import load_keyring
 from hashlight_node.last_signed import LastSigned, read_newest
-from hashlight_node.peers.client import PeerClient
-from hashlight_node.peers.network import open_session
 from hashlight_node.store.database import Database, Reader
 
 from .keys import key_access
+from .outbound import open_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -66,18 +65,10 @@ async def opened_for_healing(settings: Settings, clock: Clock) -> AsyncIterator[
     try:
         database = Database.open(settings.store.url)
         try:
-            async with open_session(
-                allow_loopback=settings.node.is_loopback,
-                allow_private=settings.exchange.allow_private_addresses,
-            ) as session:
-                client = PeerClient(
-                    session,
-                    node_name=settings.node.name,
-                    http_key_id=keyring.http_key_id,
-                    http_signer=keyring.http,
-                    clock=clock,
-                    timeout_seconds=settings.exchange.request_timeout_seconds,
-                )
+            timeout_seconds = settings.exchange.request_timeout_seconds
+            async with open_client(
+                settings, keyring, clock, timeout_seconds=timeout_seconds
+            ) as client:
                 yield Healer(
                     HealParts(
                         database=database,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from hashlight_node.app.backups import foresee
 from hashlight_node.app.maintenance import open_keyring
+from hashlight_node.app.outbound import open_client
 from hashlight_node.app.room import room_rules, store_directory
 from hashlight_node.config import split_address
 from hashlight_node.exchange.room import free_bytes
@@ -23,9 +24,7 @@ from hashlight_node.last_signed import LastSignedError
 from hashlight_node.local_client import LocalClient, NodeUnreachableError, ProblemError
 from hashlight_node.matching.index import kernel_name
 from hashlight_node.model import PeerState, Role
-from hashlight_node.peers.client import PeerClient
 from hashlight_node.peers.errors import PeerError
-from hashlight_node.peers.network import open_session
 from hashlight_node.store import logs
 from hashlight_node.store import peers as peer_store
 from hashlight_node.store.backups import is_sqlite
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from hashlight_node.config import Settings
     from hashlight_node.keys import Keyring
     from hashlight_node.model import Clock, Log, Peer
+    from hashlight_node.peers.client import PeerClient
 
 _MIB: Final = 1 << 20
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -302,18 +302,9 @@ async def _peers(
     asked = [
         it for it in store.peers if it.state is PeerState.ACTIVE and it.is_dialable
     ]
-    async with open_session(
-        allow_loopback=settings.node.is_loopback,
-        allow_private=settings.exchange.allow_private_addresses,
-    ) as session:
-        client = PeerClient(
-            session,
-            node_name=settings.node.name,
-            http_key_id=keyring.http_key_id,
-            http_signer=keyring.http,
-            clock=clock,
-            timeout_seconds=_CONNECT_SECONDS,
-        )
+    async with open_client(
+        settings, keyring, clock, timeout_seconds=_CONNECT_SECONDS
+    ) as client:
         looks = [_peer(client, it, clock) for it in asked]
         found = await asyncio.gather(*looks)
     return [one for some in found for one in some]
