@@ -378,7 +378,7 @@ class _Jobs:
 
 
 def _storage_trouble(error: OperationalError) -> str | None:
-    """Name what is wrong with the disk or the server; None if the error is something else."""
+    """Name what is wrong with disk or server; None if the error is something else."""
     code = getattr(error.orig, "sqlite_errorcode", None)
     if code is not None:
         # The lowest byte says what it is, the others say more.

@@ -70,7 +70,7 @@ def test_the_example_shows_every_condition_of_a_rule_and_the_rule_is_valid() -> 
 
 
 def test_there_are_few_settings() -> None:
-    assert len(settings_of(Settings)) <= 37
+    assert len(settings_of(Settings)) <= 44
 
 
 def test_what_is_not_said_has_a_default(write: Callable[[str], Path]) -> None:
@@ -131,6 +131,15 @@ def test_absolute_paths_and_other_databases_stay_as_they_are(
     assert settings.store.url == "sqlite:////var/h.db"
     remote = MINIMAL + '[store]\nurl = "postgresql://db.example/hashlight"\n'
     assert load_settings(write(remote), {}).store.url.startswith("postgresql://")
+
+
+@pytest.mark.parametrize("query", ["node:secret@db", "db/h?password=secret&user=node"])
+def test_the_database_has_no_password_in_the_settings(
+    write: Callable[[str], Path], query: str
+) -> None:
+    problems = problems_of(write(f'{MINIMAL}[store]\nurl = "postgresql://{query}"\n'))
+    assert "settings hold no secret" in problems
+    assert "node:secret" not in problems
 
 
 def test_the_environment_wins_over_the_file(write: Callable[[str], Path]) -> None:

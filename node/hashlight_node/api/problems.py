@@ -143,6 +143,7 @@ _EXCHANGE: Final[Mapping[type[Exception], Problem]] = {
         (exchange.PeerQuarantinedError, 409, "The peer is in quarantine"),
         (exchange.FollowQuarantinedError, 409, "The list is in quarantine"),
         (exchange.ForkedLogError, 409, "The log showed two histories"),
+        (exchange.NoRoomError, 507, "The disk is nearly full"),
         (exchange.EmptyRequestError, 422, "There is nothing to publish"),
         (exchange.IdempotencyConflictError, 422, "The key is another request's"),
     )
@@ -309,6 +310,7 @@ def _headers(error: Exception) -> dict[str, str]:
             | requests.NodeUnavailableError()
             | exchange.UnconfirmedError()
             | exchange.LogHeldError()
+            | exchange.NoRoomError()
         ):
             return {"Retry-After": str(RETRY_SECONDS)}
         case _:

@@ -179,7 +179,10 @@ class Rights:
             ExchangeError: The operator, or evidence, ended the exchange meanwhile.
         """
         latest = await self._parts.database.read(lambda conn: _latest(conn, follow))
-        if learned is None or latest is None:
+        if learned is None or latest is None or not _is_same_way(latest, follow):
+            return
+        if not self._parts.has_room():
+            await self._put_off(latest)
             return
         if latest.grants_version != learned.version:
             known = self._cursors.get((follow.peer_name, follow.list_name))
@@ -194,6 +197,15 @@ class Rights:
                 )
         elif learned.grant.scope == WHOLE_LIST and self._is_due(latest):
             await self._ask_again(source, latest, learned, _RETRY_BUNDLES)
+
+    async def _put_off(self, follow: Follow) -> None:
+        """Ask for what is withheld once there is room for it."""
+        key = (follow.peer_name, follow.list_name)
+        self._cursors.pop(key, None)
+        if follow.grants_version:
+            await self._parts.database.write(
+                lambda conn: peer_store.set_grants_version(conn, follow.follow_id, 0)
+            )
 
     async def _ask(self, peer: Peer) -> Mapping[str, Learned]:
         raw = await self._parts.client.fetch_grants(peer)
@@ -215,8 +227,9 @@ class Rights:
     async def _finish(self, follow: Follow, learned: Learned) -> None:
         def write(conn: Connection) -> None:
             latest = _latest(conn, follow)
-            # Not if the list was given up and followed anew meanwhile.
-            if latest is not None and latest.follow_id == follow.follow_id:
+            # Not if the list was given up and followed anew meanwhile, or comes from
+            # somebody else, who was not asked.
+            if latest is not None and _is_same_way(latest, follow):
                 peer_store.set_grants_version(conn, follow.follow_id, learned.version)
 
         await self._parts.database.write(write)
@@ -338,7 +351,7 @@ def _is_known(follow: Follow, learned: Learned) -> bool:
 
 def _save(conn: Connection, follow: Follow, learned: Learned) -> None:
     latest = _latest(conn, follow)
-    if latest is None:
+    if latest is None or not _is_same_way(latest, follow):
         return
     grant = learned.grant
     peer_store.set_rights(conn, latest, scope=grant.scope, may_relay=grant.may_relay)
@@ -378,6 +391,10 @@ def _copies(conn: Connection, follow: Follow) -> list[Log]:
         and log.counts_until is None
     ]
     return sorted(copies, key=lambda log: log.log_id)
+
+
+def _is_same_way(latest: Follow, follow: Follow) -> bool:
+    return (latest.follow_id, latest.via) == (follow.follow_id, follow.via)
 
 
 def _latest(conn: Connection, follow: Follow) -> Follow | None:

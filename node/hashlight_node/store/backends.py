@@ -8,7 +8,6 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from hashlight_node.store.errors import UnsupportedDatabaseError
-from hashlight_node.store.postgresql import PostgresqlDatabase
 from hashlight_node.store.sqlite import SqliteFile, database_path
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class CommitWatch(Protocol):
 
 
 class Writer(Protocol):
-    """The right to write, which one process has at a time, and a connection that does."""
+    """The right to write, which one process has at a time, and what writes."""
 
     def transaction(self) -> AbstractContextManager[Connection]:
         """Begin a transaction; it is committed if the block ends without an error."""
@@ -96,6 +95,11 @@ def backend_of(url: str) -> Backend:
     except ArgumentError:
         raise UnsupportedDatabaseError("URL") from None
     if parsed.drivername in _POSTGRESQL and parsed.database:
+        # Loaded here alone: its driver would cost each command a tenth of a second.
+        from hashlight_node.store.postgresql import (  # noqa: PLC0415
+            PostgresqlDatabase,
+        )
+
         return PostgresqlDatabase(parsed)
     return SqliteFile(database_path(url))
 

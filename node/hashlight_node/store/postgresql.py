@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
 
+import psycopg
 from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine import URL
-    from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
+
+    Session = psycopg.Connection[tuple[Any, ...]]
 
 _OLDEST: Final = 150_000
 """PostgreSQL 15, as the server counts."""
@@ -53,7 +55,7 @@ _READER: Final = (
 
 _LETTERS: Final = "b A _ a - é ~ Z"
 _FACTS: Final = (
-    "SELECT current_setting('server_version_num')::int,"
+    "SELECT current_setting('server_version_num')::int,"  # noqa: S608 -- constants
     " current_setting('server_encoding'), string_agg(it, ' ' ORDER BY it)"
     f" FROM unnest(string_to_array('{_LETTERS}', ' ')) AS it"
 )
@@ -70,7 +72,7 @@ _CLAIMS: Final = "hashlight_claims"
 
 # Told only if something was written; the number lets us ask later what became of it.
 _BEFORE_COMMIT: Final = (
-    "SELECT xid::text, CASE WHEN xid IS NOT NULL"
+    "SELECT xid::text, CASE WHEN xid IS NOT NULL"  # noqa: S608 -- constants
     f" THEN pg_notify('{_CHANNEL}', '') END"
     " FROM (SELECT pg_current_xact_id_if_assigned() AS xid) AS of_this"
 )
@@ -151,7 +153,7 @@ class PostgresqlDatabase:
         return create_engine(
             self._url,
             poolclass=NullPool,
-            connect_args={"options": _OPTIONS, "connect_timeout": _CONNECT_SECONDS},
+            connect_args=_arguments(_OPTIONS),
         )
 
     def watch(self) -> CommitWatch:
@@ -165,7 +167,7 @@ class PostgresqlDatabase:
             max_overflow=0,
             # A server that was restarted is found again without an error.
             pool_pre_ping=True,
-            connect_args={"options": options, "connect_timeout": _CONNECT_SECONDS},
+            connect_args=_arguments(options),
         )
 
     def _facts(self) -> tuple[int, str, str]:
@@ -199,12 +201,12 @@ class PostgresqlWriter:
         self._closing = threading.Event()
 
         @event.listens_for(engine, "connect")
-        def claim(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        def claim(session: Session, _: ConnectionPoolEntry) -> None:
             try:
-                self._take(connection)
-                connection.commit()
+                self._take(session)
+                session.commit()
             except BaseException:
-                connection.close()
+                session.close()
                 raise
 
     @contextmanager
@@ -218,15 +220,16 @@ class PostgresqlWriter:
             transaction = connection.begin()
             try:
                 yield connection
-                xid = connection.exec_driver_sql(_BEFORE_COMMIT).scalar()
+                xid: str | None = connection.exec_driver_sql(_BEFORE_COMMIT).scalar()
             except BaseException:
                 transaction.rollback()
                 raise
             try:
                 transaction.commit()
             except DBAPIError as error:
-                is_lost = error.connection_invalidated and xid is not None
-                if not (is_lost and self._was_committed(xid)):
+                if xid is None or not error.connection_invalidated:
+                    raise
+                if not self._was_committed(xid):
                     raise
             self._last_xid = xid or self._last_xid
 
@@ -239,49 +242,36 @@ class PostgresqlWriter:
         Raises:
             ScrubError: Somebody reads a state in which they counted.
         """
-        connection = self._engine.raw_connection()
-        driver: Any = connection.driver_connection
-        try:
-            driver.autocommit = True
-            cursor = driver.cursor()
+        # Outside of a transaction, in which this cannot run.
+        with self._engine.connect().execution_options(
+            isolation_level="AUTOCOMMIT"
+        ) as connection:
             if self._last_xid is not None:
-                xid = int(self._last_xid) % _EPOCH
-                (reading,) = cursor.execute(_IS_READ, (str(xid),)).fetchone()
-                if reading:
+                xid = str(int(self._last_xid) % _EPOCH)
+                if connection.exec_driver_sql(_IS_READ, (xid,)).scalar():
                     raise ScrubError
-            cursor.execute(f"VACUUM (TRUNCATE off) {_SCRUBBED}")
-            driver.autocommit = False
-        except BaseException:
-            connection.invalidate()
-            raise
-        finally:
-            connection.close()
+            connection.exec_driver_sql(f"VACUUM (TRUNCATE off) {_SCRUBBED}")
 
     def close(self) -> None:
         """Close the session, and with it give the right back."""
         self._closing.set()
         self._engine.dispose()
 
-    def _take(self, connection: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute(_DURABLE)
-        cursor.execute(f"SELECT pg_try_advisory_lock({_CLAIM})")
-        (is_ours,) = cursor.fetchone()
-        cursor.execute(f"SELECT to_regclass('{_CLAIMS}')")
-        (claims,) = cursor.fetchone()
-        if is_ours and claims is not None:
-            is_ours = self._count(cursor)
-        if not is_ours:
+    def _take(self, session: Session) -> None:
+        session.execute(_DURABLE)
+        is_free = _first(session, f"SELECT pg_try_advisory_lock({_CLAIM})")
+        if not is_free or self._was_away(session):
             raise DatabaseInUseError(self._database.shown)
 
-    def _count(self, cursor: Any) -> bool:
-        """Tell whether nobody else had the right since we had it."""
-        if self._claim is None:
-            cursor.execute(f"SELECT nextval('{_CLAIMS}')")
-            (self._claim,) = cursor.fetchone()
-            return True
-        cursor.execute(f"SELECT last_value FROM {_CLAIMS}")  # noqa: S608 -- a constant
-        return bool(cursor.fetchone()[0] == self._claim)
+    def _was_away(self, session: Session) -> bool:
+        """Tell whether somebody else had the right since we had it last."""
+        if _first(session, f"SELECT to_regclass('{_CLAIMS}')") is None:
+            return False
+        if self._claim is not None:
+            newest: int = _first(session, f"SELECT last_value FROM {_CLAIMS}")  # noqa: S608
+            return newest != self._claim
+        self._claim = _first(session, f"SELECT nextval('{_CLAIMS}')")
+        return False
 
     def _was_committed(self, xid: str) -> bool:
         engine = self._database.single_engine()
@@ -337,32 +327,38 @@ class CommitWatch:
         while not self._stopping.is_set():
             try:
                 self._listen()
-            except self._driver.Error:
-                pass
-            except OperationalError:
-                pass
-            self._is_away = True
-            self._stopping.wait(_RETRY_SECONDS)
-
-    @property
-    def _driver(self) -> Any:
-        return self._engine.dialect.loaded_dbapi
+            except (DBAPIError, psycopg.Error):
+                self._is_away = True
+                self._stopping.wait(_RETRY_SECONDS)
 
     def _listen(self) -> None:
         connection = self._engine.raw_connection()
-        driver: Any = connection.driver_connection
+        session = cast("Session", connection.driver_connection)
         try:
-            driver.autocommit = True
-            driver.execute(f"LISTEN {_CHANNEL}")
+            session.autocommit = True
+            session.execute(f"LISTEN {_CHANNEL}")
             seen: object = None
             while not self._stopping.is_set():
-                if (newest := driver.execute(_NEWEST).fetchone()) != seen:
+                if (newest := _first(session, _NEWEST)) != seen:
                     seen = newest
                     self._told += 1
                 # Only now: what was committed before we listened is counted.
                 self._is_away = False
-                for _ in driver.notifies(timeout=_POLL_SECONDS, stop_after=1):
+                for _ in session.notifies(timeout=_POLL_SECONDS, stop_after=1):
                     self._told += 1
         finally:
             connection.invalidate()
             connection.close()
+
+
+def _arguments(options: str) -> dict[str, object]:
+    return {
+        "options": options,
+        "connect_timeout": _CONNECT_SECONDS,
+        "client_encoding": "utf8",
+    }
+
+
+def _first(session: Session, query: LiteralString) -> Any:  # noqa: ANN401 -- as asked
+    row = session.execute(query).fetchone()
+    return None if row is None else row[0]

@@ -37,6 +37,7 @@ from hashlight_node.api.server import port_of, start_server
 from hashlight_node.exchange.errors import (
     ExchangeError,
     LogHeldError,
+    NoRoomError,
     UnconfirmedError,
     UnknownLogError,
 )
@@ -88,6 +89,7 @@ OURS = {
     LastSignedError,
     LogHeldError,
     NodeUnavailableError,
+    NoRoomError,
     PeerClockSkewError,
     PeerUnavailableError,
     ScrubError,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from aiohttp import web
 
 from hashlight_node.exchange import rights
 from hashlight_node.model import FollowState, RecordState
 from hashlight_node.peers.errors import PeerMisbehavedError, PeerUnavailableError
+from hashlight_node.store.peers import set_via
 from hashlight_protocol import WHOLE_LIST, BodyStatus, GrantScope
 from support.exchange_node import ExchangeNode
 from support.log_simulator import ERASED, WITHHELD
@@ -179,6 +181,29 @@ async def test_a_back_fill_that_was_cut_short_goes_on(
     assert asked == [f"/hsf/v1/log/ncii/1/bodies/{n}" for n in ("001", "002.p/189")]
     assert [await alpha.matches(n) for n in (1, 301, 699)] == [1, 1, 1]
     assert await version(following) == 3
+
+
+async def test_what_one_source_withheld_is_asked_of_the_next_that_came_meanwhile(
+    following: Pair,
+) -> None:
+    alpha, shield = following
+    publish_mixed(shield, 4)
+    shield.narrow("ncii", ADULT)
+    await sync(following)
+    follow = await alpha.follow("shield.example", "ncii")
+    shield.narrow("ncii", NCII)
+
+    async def change_source(_: web.Request) -> web.Response:
+        await alpha.database.write(
+            lambda conn: set_via(conn, follow.follow_id, "relay.example")
+        )
+        return web.Response(body=shield.logs["ncii"].body_bundle(0, 5))
+
+    shield.play("bodies", change_source)
+    await sync(following)
+
+    assert [await alpha.matches(n) for n in range(4)] == [1, 1, 1, 1]
+    assert await version(following) == 0
 
 
 async def test_an_owner_that_changes_our_rights_all_the_time_keeps_nobody_busy(

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hashlight_node.store.backends import backend_of
 from hashlight_node.store.database import Database
-from support.stores import make_store
+from support.stores import IS_POSTGRESQL, empty_postgresql, make_store, name_of, writing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -29,6 +28,14 @@ def url(path: Path) -> str:
 
 
 @pytest.fixture
+def fresh_url(tmp_path: Path) -> str:
+    """Name a database that nothing was done to: no file yet, or one without tables."""
+    if IS_POSTGRESQL:
+        return empty_postgresql(name_of(tmp_path / "fresh"))
+    return f"sqlite:///{tmp_path / 'fresh.db'}"
+
+
+@pytest.fixture
 async def database(url: str) -> AsyncIterator[Database]:
     database = Database.open(url)
     yield database
@@ -38,11 +45,9 @@ async def database(url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 def conn(url: str) -> Iterator[Connection]:
     """One write transaction that the whole test runs in, and that is then dropped."""
-    writer = backend_of(url).open_writer()
-    with suppress(_DroppedError), writer.transaction() as connection:
+    with suppress(_DroppedError), writing(url) as connection:
         yield connection
         raise _DroppedError
-    writer.close()
 
 
 class _DroppedError(Exception):

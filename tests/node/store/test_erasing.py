@@ -28,10 +28,9 @@ from hashlight_protocol import (
 )
 from support.clock import START
 from support.stored_log import ORIGIN, Item, StoredLog
+from support.stores import files_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sqlalchemy import Connection
 
     from hashlight_node.store.database import Database
@@ -64,10 +63,10 @@ def needle_body(number: int, *, shared: bool = False) -> Body:
     return Body(BodyStatus.PRESENT, raw * 2, encode_record(record))
 
 
-def found_in_files(path: Path) -> set[int]:
+def found_in_files(url: str) -> set[int]:
     """Find the numbers of all records of which a byte string is left."""
     numbers: set[int] = set()
-    for file in path.parent.iterdir():
+    for file in files_of(url):
         for text, hexed, raw in NEEDLES.findall(file.read_bytes()):
             digits = text or hexed
             numbers.add(int(digits, 16) if digits else int.from_bytes(raw, "big"))
@@ -78,8 +77,9 @@ async def append_to(log: StoredLog, database: Database, *items: Item) -> None:
     await database.write(lambda conn: log.append(conn, *items))
 
 
+@pytest.mark.sqlite
 async def test_nothing_is_left_of_erased_records_in_any_file(
-    database: Database, path: Path
+    database: Database, url: str
 ) -> None:
     chance = random.Random(1)  # noqa: S311 - the same choices in every run
     log = await database.write(StoredLog)
@@ -103,42 +103,44 @@ async def test_nothing_is_left_of_erased_records_in_any_file(
         entries = [Erase(number, 1, Reason.WITHDRAWN) for number in sorted(erased)]
         await append_to(log, database, *entries)
         await database.scrub()
-        assert found_in_files(path) == set(alive)
+        assert found_in_files(url) == set(alive)
     assert len(dead) > 1000
 
 
+@pytest.mark.sqlite
 async def test_records_that_were_retracted_first_are_destroyed_as_well(
-    database: Database, path: Path
+    database: Database, url: str
 ) -> None:
     log = await database.write(StoredLog)
     bodies = [needle_body(number) for number in range(1, 6)]
     await append_to(log, database, *bodies)
     await append_to(log, database, Retract(1, 2, Reason.WITHDRAWN))
     await database.scrub()
-    assert found_in_files(path) == {1, 2, 3, 4, 5}
+    assert found_in_files(url) == {1, 2, 3, 4, 5}
     await append_to(log, database, Erase(2, 2, Reason.WITHDRAWN))
     await database.scrub()
-    assert found_in_files(path) == {1, 4, 5}
+    assert found_in_files(url) == {1, 4, 5}
 
 
 async def test_a_record_erased_in_its_own_batch_never_reaches_a_file(
-    database: Database, path: Path
+    database: Database, url: str
 ) -> None:
     log = await database.write(StoredLog)
     withdrawn = Erase(1, 1, Reason.WITHDRAWN)
     await append_to(log, database, needle_body(1), needle_body(2), withdrawn)
-    assert found_in_files(path) == {2}
+    assert found_in_files(url) == {2}
 
 
+@pytest.mark.sqlite
 async def test_an_erase_is_finished_when_the_database_is_opened_again(
-    database: Database, path: Path
+    database: Database, url: str
 ) -> None:
     log = await database.write(StoredLog)
     await append_to(log, database, needle_body(1))
     await append_to(log, database, Erase(1, 1, Reason.WITHDRAWN))
-    assert found_in_files(path) == {1}
+    assert found_in_files(url) == {1}
     await database.close()
-    assert found_in_files(path) == set()
+    assert found_in_files(url) == set()
 
 
 def test_a_signal_stays_as_long_as_another_record_asserts_it(conn: Connection) -> None:

@@ -169,6 +169,7 @@ async def test_of_those_who_append_at_once_one_wins(database: Database) -> None:
     assert sum(isinstance(it, LogMovedError) for it in outcomes) == 19
 
 
+@pytest.mark.sqlite
 def test_two_connections_that_append_in_turn_lose_nothing(url: str) -> None:
     path = sqlite.database_path(url)
     engines = [sqlite.writer_engine(path) for _ in range(2)]

@@ -13,13 +13,14 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
-from hashlight_node.store import sqlite
+from hashlight_node.store.backends import backend_of
 from hashlight_node.store.database import Database
 from hashlight_node.store.errors import DatabaseInUseError, SchemaError
 from hashlight_node.store.migrate import configure, migrate
 from hashlight_node.store.tables import SCHEMA_REVISION, metadata
 from support.made_records import indicator
 from support.stored_log import ORIGIN, StoredLog, present
+from support.stores import writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,15 +33,16 @@ def scripts() -> Iterator[Path]:
         yield path
 
 
-async def test_migrating_creates_a_database_that_opens(path: Path) -> None:
-    assert migrate(f"sqlite:///{path}") == SCHEMA_REVISION
-    await Database.open(f"sqlite:///{path}").close()
+async def test_migrating_creates_a_database_that_opens(fresh_url: str) -> None:
+    assert migrate(fresh_url) == SCHEMA_REVISION
+    await Database.open(fresh_url).close()
 
 
 def test_migrating_twice_changes_nothing(url: str) -> None:
     assert migrate(url) == SCHEMA_REVISION
 
 
+@pytest.mark.sqlite
 async def test_only_the_owner_may_read_the_files(
     database: Database, path: Path
 ) -> None:
@@ -56,11 +58,9 @@ def test_a_database_in_use_is_not_migrated(url: str) -> None:
         migrate(url)
 
 
-def test_a_database_of_a_newer_release_is_not_touched(url: str, path: Path) -> None:
-    engine = sqlite.writer_engine(path)
-    with engine.begin() as connection:
+def test_a_database_of_a_newer_release_is_not_touched(url: str) -> None:
+    with writing(url) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    engine.dispose()
     with pytest.raises(SchemaError, match="is at schema 9999"):
         migrate(url)
 
@@ -76,13 +76,11 @@ def test_migrations_make_exactly_the_schema_of_the_tables(conn: Connection) -> N
     assert compare_metadata(context, metadata) == []
 
 
-def test_a_migration_can_be_taken_back(url: str, path: Path, scripts: Path) -> None:
-    engine = sqlite.writer_engine(path)
-    with engine.begin() as connection:
+def test_a_migration_can_be_taken_back(url: str, scripts: Path) -> None:
+    with writing(url) as connection:
         command.downgrade(configure(connection, scripts), "base")
-    with engine.connect() as connection:
+    with writing(url) as connection:
         assert inspect(connection).get_table_names() == ["alembic_version"]
-    engine.dispose()
     assert migrate(url) == SCHEMA_REVISION
 
 
@@ -102,17 +100,15 @@ def test_the_log_of_a_claim_is_found_when_its_table_is_written_anew(
     assert {row.log_id for row in before} == {log.log.log_id for log in logs}
 
 
-def test_a_migration_that_fails_leaves_nothing(path: Path, scripts: Path) -> None:
-    sqlite.create_file(path)
-    engine = sqlite.writer_engine(path)
-    with engine.begin() as connection:
+def test_a_migration_that_fails_leaves_nothing(fresh_url: str, scripts: Path) -> None:
+    backend_of(fresh_url).create()
+    with writing(fresh_url) as connection:
         # The last table of the first migration cannot be created.
-        connection.execute(text("CREATE TABLE idempotency (x)"))
-    with pytest.raises(Exception, match="already exists"), engine.begin() as connection:
-        command.upgrade(configure(connection, scripts), "head")
-    with engine.connect() as connection:
+        connection.execute(text("CREATE TABLE idempotency (x INTEGER)"))
+    with pytest.raises(Exception, match="already exists"), writing(fresh_url) as it:
+        command.upgrade(configure(it, scripts), "head")
+    with writing(fresh_url) as connection:
         assert inspect(connection).get_table_names() == ["idempotency"]
-    engine.dispose()
 
 
 def test_a_draft_of_a_migration_needs_no_database(scripts: Path) -> None:

@@ -185,6 +185,7 @@ def test_opinions_are_those_that_counted(conn: Connection) -> None:
     assert past.opinions_at(conn, [], at=START) == []
 
 
+@pytest.mark.sqlite
 def test_whether_a_record_was_replaced_is_told_without_reading_its_log(
     conn: Connection,
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from hashlight_node.store import records, withheld
 from hashlight_protocol import Erase, Reason, Retract
 from support.clock import START
@@ -49,6 +51,7 @@ def test_what_came_or_was_erased_is_not_missing(conn: Connection) -> None:
     assert withheld.withheld_bundles(conn, log_id, first=0, limit=9) == []
 
 
+@pytest.mark.sqlite
 def test_the_search_goes_by_its_own_index(conn: Connection) -> None:
     log = StoredLog(conn, ORIGIN)
     log.append(conn, WITHHELD)

@@ -115,7 +115,8 @@ async def _answer_ready(request: web.Request) -> web.Response:
     own = [log for log in found if log.role is Role.OWN]
     # Lookups are answered either way, so this makes nobody take the node away.
     signing = "held" if any(log.is_held for log in own) else "ok"
-    return _say({"status": "ready", "signing": signing}, 200)
+    room = request.app[PARTS].room.check()
+    return _say({"status": "ready", "signing": signing, "room": room.value}, 200)
 
 
 async def _answer_metrics(request: web.Request) -> web.Response:
@@ -134,6 +135,7 @@ async def _answer_metrics(request: web.Request) -> web.Response:
 async def _refresh(parts: LocalParts) -> None:
     """Bring the metrics up to date that describe the store."""
     metrics, status = parts.metrics, await parts.inspect.status()
+    parts.room.check()
     for each in status.lists:
         metrics.show_log(each.origin, each.role, each.size)
     for peer in status.peers:
