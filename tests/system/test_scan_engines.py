@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import distributed
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -133,8 +134,6 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]
             for _ in range(2)
         ),
     ]
-    import distributed
-
     with distributed.Client(address, timeout=60) as client:  # type: ignore[no-untyped-call]
         client.wait_for_workers(2, timeout=60)
     yield address, started[1:]
@@ -237,7 +236,7 @@ def test_a_cluster_finds_the_same_though_a_worker_is_killed(
 
 def wait_for_parts(scan: subprocess.Popen[bytes], directory: Path) -> None:
     while not list(directory.glob("out.ndjson.parts/part-*.parquet")):
-        assert scan.poll() is None
+        assert scan.poll() is None, scan.communicate()
         time.sleep(0.002)
 
 
@@ -286,7 +285,7 @@ def test_what_is_withdrawn_while_a_scan_runs_is_in_no_output(
     scan.send_signal(signal.SIGSTOP)
     candidates = parquet.read_table(first)["row"].to_pylist()
     assert 1 in candidates
-    cli(platform, "retract", found[0])
+    cli(platform, "retract", found[0], "--reason", "false-positive")
     scan.send_signal(signal.SIGCONT)
     answer = finish(scan)
     assert answer["withdrawn"] == 1
@@ -321,6 +320,7 @@ def test_what_cannot_be_scanned_is_said(
     parquet.write_table(pa.table({"x": [1]}), broken)
     assert "no column" in refused(2, broken, *LOCAL)
     assert not output.exists()
+    output = tmp_path / "other.ndjson"
     output.write_text("precious")
     assert "--restart" in refused(2, good, *LOCAL)
     assert output.read_text() == "precious"

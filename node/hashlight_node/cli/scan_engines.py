@@ -231,7 +231,7 @@ class DaskEngine(_Persistent):
             return made
 
         slots = sum(client.nthreads().values())
-        running = self._dask.as_completed(more(slots * _AHEAD))
+        running = self._dask.as_completed(more(slots * _AHEAD), loop=client.loop)
         for future in running:
             found = future.result()
             yield numbers.pop(future), found

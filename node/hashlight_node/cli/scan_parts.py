@@ -137,10 +137,13 @@ class Parts:
             if restart:
                 for part in self.directory.glob("part-*"):
                     part.unlink()
-            file.seek(0)
-            file.truncate()
-            file.write(digest)
-            file.flush()
+            if known != digest:
+                # Only while there are no parts: a plan that is cut off names none.
+                file.seek(0)
+                file.truncate()
+                file.write(digest)
+                file.flush()
+                os.fsync(file.fileno())
             yield
 
     def path(self, number: int) -> Path:
