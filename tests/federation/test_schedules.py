@@ -366,6 +366,8 @@ def test_after_whatever_happens_all_who_may_have_a_list_are_equal() -> None:
 
 
 @pytest.mark.slow
+# Each takes seconds of one core, and each waits half a minute at most.
+@pytest.mark.timeout(3 * 3600)
 @pytest.mark.usefixtures("world")
 def test_after_hundreds_of_schedules_all_are_equal() -> None:
     run_state_machine_as_test(Schedules, settings=settings(_COMMON, max_examples=400))
