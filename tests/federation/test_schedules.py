@@ -362,7 +362,7 @@ _COMMON = settings(
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("world")
 def test_after_whatever_happens_all_who_may_have_a_list_are_equal() -> None:
-    run_state_machine_as_test(Schedules, settings=settings(_COMMON, max_examples=50))
+    run_state_machine_as_test(Schedules, settings=settings(_COMMON, max_examples=25))
 
 
 @pytest.mark.slow
