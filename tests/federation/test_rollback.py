@@ -102,13 +102,19 @@ async def pair(make_company: MakeCompany) -> tuple[RunningCompany, RunningCompan
     return shield, alpha
 
 
-async def grow_and_restore(shield: RunningCompany, alpha: RunningCompany) -> KnownHead:
-    """Publish much, retract, erase; then put the old database back. Gives the head."""
+async def grow_and_restore(
+    shield: RunningCompany, *followers: RunningCompany
+) -> KnownHead:
+    """Publish much, retract, erase; then put the old database back. Gives the head.
+
+    By then the followers have it all.
+    """
     publisher = shield.node.use_cases.publisher
     refs = await publisher.publish("ncii", indicators(600, first=5))
     await publisher.withdraw(refs[0], "retract", Reason.FALSE_POSITIVE)
     await publisher.withdraw(refs[1], "erase", Reason.WITHDRAWN)
-    await until(partial(are_equal, shield, alpha))
+    for follower in followers:
+        await until(partial(are_equal, shield, follower))
     head = await shield.head(ORIGIN)
     assert head is not None
     await shield.stop()
@@ -365,8 +371,7 @@ async def test_bodies_that_one_peer_does_not_have_come_from_another(
     await shield.stop()
     back_up(shield)
     await shield.start()
-    head = await grow_and_restore(shield, alpha)
-    await until(lambda: _is_at(beta, head))
+    head = await grow_and_restore(shield, alpha, beta)
     await _forget_bodies(alpha, range(0, 608, 2))
     await _forget_bodies(beta, range(1, 608, 3))
     await shield.start()
@@ -379,10 +384,6 @@ async def test_bodies_that_one_peer_does_not_have_come_from_another(
     assert recovered.missing_bodies == len(both)
     assert await shield.matches(8) == 1
     assert await shield.head(ORIGIN) == head
-
-
-async def _is_at(company: RunningCompany, head: KnownHead) -> bool:
-    return await company.head(ORIGIN) == head
 
 
 async def _forget_bodies(company: RunningCompany, leaves: range) -> None:
