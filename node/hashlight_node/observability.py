@@ -291,6 +291,16 @@ class Metrics:
             registry=self.registry,
         )
         build.labels(version, spec_version).set(1)
+        self._leads = Gauge(
+            "hashlight_leads",
+            "Whether this process writes: 0 if it stands by",
+            registry=self.registry,
+        )
+        self._silent = Gauge(
+            "hashlight_store_silent_seconds",
+            "Time since a process that shares its database has heard of it",
+            registry=self.registry,
+        )
         self._requests = Histogram(
             "hashlight_http_request_seconds",
             "Time to answer requests; long polls wait on purpose",
@@ -460,6 +470,11 @@ class Metrics:
     def show_signals(self, signal_type: str, count: int) -> None:
         """Set how many signals of a type match today."""
         self._signals.labels(signal_type).set(count)
+
+    def show_lead(self, *, leads: bool, silent_seconds: float) -> None:
+        """Say whether this process writes, and how old what it knows may be."""
+        self._leads.set(leads)
+        self._silent.set(silent_seconds)
 
     def show_kernel(self, name: str) -> None:
         """Say what searches for near hashes."""

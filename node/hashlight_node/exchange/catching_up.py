@@ -8,6 +8,7 @@ transaction that gives the lists' state, before anything is searched.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Final
 
 from hashlight_node.store import allowed, changes
@@ -15,6 +16,7 @@ from hashlight_node.store import allowed, changes
 if TYPE_CHECKING:
     from hashlight_node.matching.allowing import AllowList
     from hashlight_node.matching.matcher import Matcher
+    from hashlight_node.model import FeedMark
     from hashlight_node.store.database import Connection
 
 _PAGE: Final = 10_000
@@ -47,6 +49,8 @@ class CatchUp:
         self._seq = seq
         self._allow_list = allow_list
         self._allowed_version: tuple[int, int] | None = None
+        self._is_done = False
+        self._lock = threading.Lock()
 
     def follow(self, connection: Connection) -> None:
         """Apply everything that changed since the last time.
@@ -55,6 +59,12 @@ class CatchUp:
             FeedLostError: Changes that we do not know were pruned: only a new start
                 from the store helps.
         """
+        # Before the first query, which decides what a transaction sees.
+        with self._lock:
+            if not self._is_done:
+                self._follow(connection)
+
+    def _follow(self, connection: Connection) -> None:
         if not changes.can_resume(connection, self._seq):
             raise FeedLostError(self._seq)
         while rows := changes.changes_after(connection, self._seq, _PAGE):
@@ -67,3 +77,17 @@ class CatchUp:
         if version != self._allowed_version:
             self._allow_list.replace(allowed.list_allowed(connection))
             self._allowed_version = version
+
+    def hand_over(self, connection: Connection) -> FeedMark:
+        """Catch up for the last time: from now on somebody else tells the matcher.
+
+        Args:
+            connection: In a transaction, when nobody writes.
+
+        Returns:
+            The change that memory is at.
+        """
+        with self._lock:
+            self._follow(connection)
+            self._is_done = True
+            return changes.newest_mark(connection)

@@ -39,7 +39,7 @@ from .serve import is_active_peer, wait_for_note
 
 if TYPE_CHECKING:
     from hashlight_node.model import Clock, Log, Peer, Permission
-    from hashlight_node.store.database import Connection, Database
+    from hashlight_node.store.database import Connection, Reader
     from hashlight_protocol import BodyBundleId, EntryBundleId, TileId
 
     from .disclosure import Audience
@@ -72,7 +72,7 @@ class Mirroring:
     def __init__(
         self,
         *,
-        database: Database,
+        database: Reader,
         notices: Notices,
         rules: FreshnessRules,
         clock: Clock,

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import delete
 
 from hashlight_node.exchange.catching_up import CatchUp, FeedLostError
-from hashlight_node.exchange.live import LiveView
+from hashlight_node.exchange.errors import StoreSilentError
+from hashlight_node.exchange.live import MOST_SILENT_SECONDS, LiveView
 from hashlight_node.matching.allowing import AllowList
 from hashlight_node.matching.matcher import Matcher
 from hashlight_node.store import allowed, changes, tables
@@ -224,3 +225,40 @@ async def test_what_only_its_id_is_known_of_is_forgotten() -> None:
         )
         assert [it.signal_id for it in found] == [number]
     matcher.close()
+
+
+async def test_how_long_the_store_was_not_heard_is_part_of_the_age_and_bounded(
+    alpha: ExchangeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = [0.0]
+    monkeypatch.setattr(Database, "silent_seconds", lambda _: silent[0])
+    await alpha.publisher.create_list("ncii", {})
+    view = LiveView(alpha.database, clock=alpha.clock)
+    for seconds, expected in ((0.0, 0), (0.9, 0), (3.2, 3), (MOST_SILENT_SECONDS, 5)):
+        silent[0] = seconds
+        (state,) = await view.lists()
+        assert state.age_seconds == expected
+        assert view.known_lists() == (state,)
+    silent[0] = MOST_SILENT_SECONDS + 0.1
+    assert view.known_lists() is None
+    with pytest.raises(StoreSilentError):
+        await view.lists()
+    silent[0] = 0.0
+    (state,) = await view.lists()
+    assert state.age_seconds == 0
+
+
+async def test_memory_that_is_handed_over_is_followed_by_nobody_else(
+    alpha: ExchangeNode,
+) -> None:
+    await alpha.publisher.create_list("ncii", {})
+    matcher = Matcher(pdq_threshold=31)
+    feed = CatchUp(matcher, 0, AllowList())
+    await alpha.publisher.publish("ncii", indicators(2))
+    mark = await alpha.database.read(feed.hand_over)
+    assert mark == await alpha.database.read(changes.newest_mark)
+    known = matcher.sizes()
+    assert sum(known.values()) > 0
+    await alpha.publisher.publish("ncii", indicators(1, first=2))
+    await alpha.database.read(feed.follow)
+    assert matcher.sizes() == known

@@ -98,7 +98,7 @@ def _serve(content: bytes, content_type: str) -> Handler:
 async def answer_alive(request: web.Request) -> web.Response:
     """Say that the process answers."""
     del request
-    return _say({"status": "alive"}, 200)
+    return say({"status": "alive"}, 200)
 
 
 async def _answer_ready(request: web.Request) -> web.Response:
@@ -111,18 +111,29 @@ async def _answer_ready(request: web.Request) -> web.Response:
         async with asyncio.timeout(READY_SECONDS):
             found = await request.app[PARTS].database.read(logs.list_logs)
     except TimeoutError:
-        return _say({"status": "the store does not answer"}, 503)
+        return say({"status": "the store does not answer"}, 503)
     own = [log for log in found if log.role is Role.OWN]
     # Lookups are answered either way, so this makes nobody take the node away.
     signing = "held" if any(log.is_held for log in own) else "ok"
-    return _say({"status": "ready", "signing": signing}, 200)
+    return say({"status": "ready", "signing": signing}, 200)
+
+
+async def require_reader_of_metrics(request: web.Request) -> None:
+    """Let only this machine, and tokens that allow it, read metrics.
+
+    Raises:
+        TokenMissingError: The caller is elsewhere and has no token.
+        TokenInvalidError: It is none of this node.
+        ScopeMissingError: It does not allow this.
+    """
+    if not is_loopback(caller_of(request)):
+        token = await request.app[BEARERS].authenticate(request.headers)
+        require_scope(token, Scope.AUDIT)
 
 
 async def _answer_metrics(request: web.Request) -> web.Response:
     parts = request.app[PARTS]
-    if not is_loopback(caller_of(request)):
-        token = await request.app[BEARERS].authenticate(request.headers)
-        require_scope(token, Scope.AUDIT)
+    await require_reader_of_metrics(request)
     await _refresh(parts)
     of_workers = await parts.worker_metrics()
     return web.Response(
@@ -134,6 +145,7 @@ async def _answer_metrics(request: web.Request) -> web.Response:
 async def _refresh(parts: LocalParts) -> None:
     """Bring the metrics up to date that describe the store."""
     metrics, status = parts.metrics, await parts.inspect.status()
+    metrics.show_lead(leads=True, silent_seconds=parts.database.silent_seconds())
     for each in status.lists:
         metrics.show_log(each.origin, each.role, each.size)
     for peer in status.peers:
@@ -187,7 +199,8 @@ def is_loopback(address: str | None) -> bool:
         return False
 
 
-def _say(answer: dict[str, str], status: int) -> web.Response:
+def say(answer: dict[str, str], status: int) -> web.Response:
+    """Answer with a few words that nobody keeps."""
     return web.Response(
         status=status,
         body=orjson.dumps(answer),

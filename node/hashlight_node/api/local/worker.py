@@ -19,6 +19,8 @@ from .parts import BEARERS, PARTS
 from .reading import expect_later
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hashlight_node.observability import Metrics
 
     from .forwarding import Forwarder
@@ -30,15 +32,21 @@ OPERATIONS: Final[tuple[Operation, ...]] = (*lookup.OPERATIONS, *bulk.OPERATIONS
 
 
 def build_worker(
-    parts: LookupParts, forwarder: Forwarder, *, version: str, log_requests: bool
+    parts: LookupParts,
+    forwarder: Forwarder,
+    *,
+    version: str,
+    log_requests: bool,
+    own: Sequence[web.RouteDef] = (),
 ) -> web.Application:
-    """Make the application of one worker.
+    """Make the application of one worker, or of a process that stands by.
 
     Args:
         parts: What lookups need.
         forwarder: Asks the node everything else.
         version: The node's, for the OpenAPI document.
         log_requests: Whether each request leaves a line in the log.
+        own: What else it answers itself.
     """
     app = build_application(
         "local",
@@ -51,7 +59,7 @@ def build_worker(
     app[BEARERS] = bearers = Bearers(parts.database)
     if not log_requests:
         app[FIRST] = FastLookups(parts, bearers).answer
-    app.add_routes([*document_routes(document(version)), _HEALTH])
+    app.add_routes([*document_routes(document(version)), _HEALTH, *own])
     later: Any = {"expect_handler": expect_later}
     for described in OPERATIONS:
         app.router.add_route(
