@@ -70,7 +70,7 @@ def test_the_example_shows_every_condition_of_a_rule_and_the_rule_is_valid() -> 
 
 
 def test_there_are_few_settings() -> None:
-    assert len(settings_of(Settings)) <= 37
+    assert len(settings_of(Settings)) <= 39
 
 
 def test_what_is_not_said_has_a_default(write: Callable[[str], Path]) -> None:
@@ -131,6 +131,28 @@ def test_absolute_paths_and_other_databases_stay_as_they_are(
     assert settings.store.url == "sqlite:////var/h.db"
     remote = MINIMAL + '[store]\nurl = "postgresql://db.example/hashlight"\n'
     assert load_settings(write(remote), {}).store.url.startswith("postgresql://")
+
+
+def test_a_database_of_a_server_can_be_shared(write: Callable[[str], Path]) -> None:
+    section = '[store]\nurl = "postgresql://db/hashlight"\nshared_at = "{}"\n'
+    for host in ("10.0.0.5", "a.internal", "fd00::1"):
+        settings = load_settings(write(MINIMAL + section.format(host)), {})
+        assert settings.store.shared_at == host
+    for host in ("10.0.0.5/8", "two words", "a" * 41):
+        (problem,) = problems(write(MINIMAL + section.format(host)))
+        assert "shared_at must be a host" in problem
+    alone = '[store]\nshared_at = "10.0.0.5"\n'
+    (problem,) = problems(write(MINIMAL + alone))
+    assert "shared_at needs a database of PostgreSQL" in problem
+    logging = "[matching]\nlog_matches = true\n"
+    (problem,) = problems(write(MINIMAL + section.format("10.0.0.5") + logging))
+    assert "log_matches does not go with store.shared_at" in problem
+
+
+def problems(path: Path) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path, {})
+    return caught.value.problems
 
 
 def test_the_environment_wins_over_the_file(write: Callable[[str], Path]) -> None:

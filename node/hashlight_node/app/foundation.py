@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from hashlight_node.matching.matcher import Matcher
     from hashlight_node.model import Clock
 
-    from .memory import Behind
+    from .memory import Behind, Claimed
 
 
 _JITTER: Final = 0.5
@@ -67,7 +67,11 @@ class Foundation:
 
 
 async def lay_foundation(
-    settings: Settings, clock: Clock, stack: AsyncExitStack, behind: Behind | None
+    settings: Settings,
+    clock: Clock,
+    stack: AsyncExitStack,
+    behind: Behind | None,
+    claimed: Claimed | None,
 ) -> Foundation:
     """Open what has to be opened; the stack closes it again, the database last.
 
@@ -81,11 +85,16 @@ async def lay_foundation(
     keyring = load_keyring(
         settings.keys.directory, settings.node.name, access=key_access(settings)
     )
-    last_signed = LastSigned.open(settings.keys.last_signed)
-    # Closed after the database, whose last commits it still follows.
-    stack.callback(last_signed.close)
-    database = Database.open(settings.store.url)
-    memory = await choose_memory(settings, database, behind)
+    if claimed is None:
+        last_signed = LastSigned.open(settings.keys.last_signed)
+        # Closed after the database, whose last commits it still follows.
+        stack.callback(last_signed.close)
+        database = Database.open(settings.store.url)
+        given = None if behind is None else behind.memory
+    else:
+        last_signed, database = claimed.last_signed, claimed.database
+        given = claimed.memory
+    memory = await choose_memory(settings, database, given)
     matcher = memory.matcher
     # Closed after the database, whose last writes still change it.
     stack.callback(matcher.close)
