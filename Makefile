@@ -8,17 +8,19 @@ READY := $(PYTHON) deploy/bootstrap/bootstrap.py
 PYTEST := -m pytest --numprocesses auto --maxprocesses 8 --dist loadscope
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-find-links
-CODE := protocol node migrations client tests benchmarks deploy/bootstrap deploy/build
+CODE := protocol node migrations client tests benchmarks deploy/bootstrap deploy/build deploy/container
 
+# STORE=postgresql runs the tests on PostgreSQL, which they start by themselves.
 # TRACE=1 makes `test` record which lines and branches it runs.
 # TESTED=1 makes `check` judge that record instead of running the tests again.
+STORE ?= sqlite
 TRACE ?=
 TESTED ?=
 
 .NOTPARALLEL: # the targets share .venv
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-protocol check format lint types imports \
-	coverage vectors lock oracle bench soak migration clean
+	coverage vectors lock oracle deploy-tools bench soak migration clean
 
 help: ## List the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,10 +32,11 @@ demo: ## Three nodes on this machine share, find and withdraw a picture's hash (
 	@$(READY) run
 	@$(BIN)/hashlight demo $(ARGS)
 
-test: ## Run the tests (ARGS="-k words tests/node": only some)
+test: ## Run the tests (ARGS="-k words tests/node": only some; STORE=postgresql)
 	@$(READY) test
 	$(if $(TRACE),$(BIN)/coverage erase)
-	$(BIN)/python $(if $(TRACE),-m coverage run) $(PYTEST) $(ARGS)
+	HASHLIGHT_TEST_STORE=$(STORE) \
+		$(BIN)/python $(if $(TRACE),-m coverage run) $(PYTEST) $(ARGS)
 
 test-protocol: ## Test the protocol where neither aiohttp nor SQLAlchemy is installed
 	@$(READY) protocol
@@ -74,11 +77,15 @@ lock: setup ## Make requirements/ from pyproject.toml (ARGS=--upgrade: with newe
 	$(LOCK) -o requirements/run.txt pyproject.toml --no-annotate -c requirements/dev.txt
 	$(LOCK) -o requirements/protocol.txt --group protocol --no-annotate -c requirements/dev.txt
 	$(LOCK) -o requirements/oracle.txt --group oracle --no-annotate
+	$(LOCK) -o requirements/deploy.txt --group deploy --no-deps --no-annotate $(ARGS)
 	$(LOCK) -o requirements/bench.txt pyproject.toml --group bench --no-annotate -c requirements/dev.txt $(ARGS)
 	$(LOCK) -o requirements/bench-reference.txt --group bench-reference --no-annotate -c requirements/bench.txt $(ARGS)
 
 oracle: ## Add the reference PDQ to .venv, to compare ours with; needs a C++ compiler
 	@$(READY) test oracle
+
+deploy-tools: ## Add .venv-deploy: Helm, Caddy and the others that deploy/ is tested with
+	@$(READY) deploy
 
 bench: ## Measure this machine against faiss and threatexchange (ARGS=--quick: in minutes)
 	@$(READY) bench
@@ -87,13 +94,13 @@ bench: ## Measure this machine against faiss and threatexchange (ARGS=--quick: i
 
 soak: ## Run the tests that take minutes: kills, restarts, load
 	@$(READY) test
-	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
+	HASHLIGHT_TEST_STORE=$(STORE) $(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
 
 migration: setup ## Draft a schema migration from store/tables.py (m="what changes")
 	$(if $(m),,$(error say what changes: make migration m="add column x"))
 	$(BIN)/alembic revision --autogenerate --message "$(m)"
 
 clean: ## Remove everything that make has made
-	rm -rf .venv .venv-protocol .venv-bench .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .venv-protocol .venv-bench .venv-deploy .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	rm -f node/hashlight_node/matching/index/_kernel.abi3.so
 	find $(wildcard $(CODE)) -name __pycache__ -type d -prune -exec rm -rf {} +

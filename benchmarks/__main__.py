@@ -21,7 +21,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NoReturn
 
-from benchmarks import crowding, curves, index, over_http, publish, syncing, updates
+from benchmarks import (
+    crowding,
+    curves,
+    five_peers,
+    index,
+    ingest,
+    over_http,
+    publish,
+    static,
+    syncing,
+    updates,
+)
 from benchmarks.measuring import machine
 from benchmarks.options import QUICK_SIZES, SIZES, Options, parse_size
 from benchmarks.report import placed, report
@@ -36,6 +47,9 @@ SECTIONS: Final = {
     "http": over_http.run,
     "publish": publish.run,
     "sync": syncing.run,
+    "static": static.run,
+    "ingest": ingest.run,
+    "five-peers": five_peers.run,
 }
 
 _CHECKOUT: Final = Path(__file__).resolve().parents[1]

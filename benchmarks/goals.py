@@ -131,8 +131,25 @@ def _http(what: str, size: int = MILLION) -> Figure:
     return lambda rows: value(rows, "hashes_per_core_second", **wanted)
 
 
-def _ingest(rows: Sequence[Row]) -> float | None:
-    return value(rows, "per_second", section="sync", what="bootstrap")
+def _ingest(store: str) -> Figure:
+    def best(rows: Sequence[Row]) -> float | None:
+        found = chosen(rows, section="ingest", what="verified", store=store)
+        return max((float(row["per_second"]) for row in found), default=None)
+
+    return best
+
+
+def _copied(name: str) -> Figure:
+    wanted = {"section": "ingest", "what": "bootstrap", "size": MILLION}
+    return lambda rows: value(rows, name, **wanted)
+
+
+def _pages(rows: Sequence[Row]) -> float | None:
+    return value(rows, "ratio", section="ingest", what="pages")
+
+
+def _five_peers(rows: Sequence[Row]) -> float | None:
+    return value(rows, "p99_ms", section="five-peers")
 
 
 def _published(what: str) -> Figure:
@@ -208,6 +225,17 @@ GOALS: Final[tuple[Goal, ...]] = (
     ),
     Goal("publish to match, own node, p99", "≤", 50, "ms", _published("own node")),
     Goal("publish to match, peer, p99", "≤", 1000, "ms", _published("peer")),
-    Goal("verified copy of a whole list, SQLite", "≥", 30_000, "/s", _ingest),
+    Goal("200 records/s to match on five peers, p99", "≤", 1000, "ms", _five_peers),
+    Goal("verified and applied, SQLite", "≥", 30_000, "/s", _ingest("SQLite")),
+    Goal("verified and applied, PostgreSQL", "≥", 25_000, "/s", _ingest("PostgreSQL")),
+    Goal("a new peer copies 1 M records", "≤", 60, "s", _copied("seconds")),
+    Goal(
+        "memory for that, helper included",
+        "≤",
+        300,
+        "MB",
+        _copied("peak_mb_with_helper"),
+    ),
+    Goal("the last page against the first", "≤", 1.2, "x", _pages),
 )
 """The goals that this project set itself before it was written."""

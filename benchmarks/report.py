@@ -29,7 +29,7 @@ def report(rows: Sequence[Row]) -> str:
     """Write everything that was measured as Markdown."""
     parts = [_machine(rows), *_goals(rows), *_index(rows)]
     parts += [*_curves(rows), *_updates(rows), *_http(rows), *_publish(rows)]
-    parts += [*_sync(rows), *_crowding(rows)]
+    parts += [*_sync(rows), *_ingest(rows), *_static(rows), *_crowding(rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -283,6 +283,76 @@ def _sync(rows: Sequence[Row]) -> Iterator[str]:
             f"A new peer copied and verified all {int(row['size']):,} records in"
             f" {_number(row['seconds'])} s: {_number(row['per_second'])} a second,"
             f" {_number(row['per_cpu_second'])} per second of its CPU time."
+        )
+
+
+def _static(rows: Sequence[Row]) -> Iterator[str]:
+    measured = chosen(rows, section="static")
+    if not measured:
+        return
+    yield "## Sent by a proxy"
+    header = (
+        *("one full", "asked", "requests/s", "p50 ms", "answer, bytes"),
+        *("CPU ms of the node", "CPU ms of nginx"),
+    )
+    figures = ("requests_per_second", "p50_ms", "answer_bytes")
+    costs = ("node_cpu_ms", "proxy_cpu_ms")
+    lines = [
+        [row["kind"], row["way"], *(_number(row[it]) for it in (*figures, *costs))]
+        for row in measured
+    ]
+    yield _table(header, lines)
+
+
+def _ingest(rows: Sequence[Row]) -> Iterator[str]:
+    measured = [
+        row
+        for what in ("verified", "raw")
+        for row in chosen(rows, section="ingest", what=what)
+    ]
+    if measured:
+        yield "## Many records"
+        header = (
+            *("records/s", "store", "by the clock", "per CPU second of ours"),
+            "of ours and the server's",
+        )
+        titles = {"verified": "verified and applied", "raw": "peer: one table, deduped"}
+        figures = ("per_second", "per_cpu_second", "per_cpu_second_with_server")
+        yield _table(
+            header,
+            [
+                [
+                    titles[row["what"]],
+                    row["store"],
+                    *(_number(row[it]) for it in figures),
+                ]
+                for row in measured
+            ],
+        )
+    for row in chosen(rows, section="ingest", what="import"):
+        yield (
+            f"`hashlight import` of {int(row['size']):,} rows of CSV:"
+            f" {_number(row['per_second'])} a second."
+        )
+    for row in chosen(rows, section="ingest", what="bootstrap"):
+        yield (
+            f"A new peer copied and verified {int(row['size']):,} records in"
+            f" {_number(row['seconds'])} s: {_number(row['per_second'])} a second,"
+            f" {_number(row['per_cpu_second'])} per second of its CPU time. At most its"
+            f" node held {row['peak_mb']} MB, {row['peak_mb_with_helper']} MB with the"
+            " process that helped it."
+        )
+    for row in chosen(rows, section="ingest", what="pages"):
+        yield (
+            f"Of {int(row['size']):,} records the last pages took"
+            f" {_number(row['ratio'])} times what the first took"
+            f" ({_number(row['last_us'])} and {_number(row['first_us'])} µs)."
+        )
+    for row in chosen(rows, section="five-peers"):
+        yield (
+            f"{_number(row['per_second'])} records a second to {row['peers']} peers:"
+            f" matchable after {_number(row['p50_ms'])} ms (p50),"
+            f" {_number(row['p99_ms'])} ms (p99)."
         )
 
 

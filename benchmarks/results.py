@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = "dict[str, Any]"
 
-_KEYS: Final = ("section", "what", "distribution", "size", "contender")
+_KEYS: Final = ("section", "what", "distribution", "size", "contender", "kind", "way")
 
 
 class Results:

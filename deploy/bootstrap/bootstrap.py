@@ -70,6 +70,7 @@ PROFILES = {
     "dev": Profile(".venv", "requirements/dev.txt", includes=("run", "test")),
     "oracle": Profile(".venv", "requirements/oracle.txt", compiles=True),
     "protocol": Profile(".venv-protocol", "requirements/protocol.txt", ("protocol",)),
+    "deploy": Profile(".venv-deploy", "requirements/deploy.txt", ()),
     "bench": Profile(".venv-bench", "requirements/bench.txt"),
     "bench-reference": Profile(
         ".venv-bench", "requirements/bench-reference.txt", compiles=True

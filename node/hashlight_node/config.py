@@ -12,12 +12,13 @@ command line import this module; everybody else is given values.
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -153,6 +154,7 @@ class FederationSettings(_Section):
     """The listener that peers reach, through a TLS proxy unless on loopback."""
 
     listen: Address = "127.0.0.1:8440"
+    static_directory: str = ""
 
 
 class LocalSettings(_Section):
@@ -173,10 +175,21 @@ class LocalSettings(_Section):
         return self
 
 
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.password or "password" in parse_qs(parts.query):
+        message = (
+            "has a password, but settings hold no secret: name a password file instead,"
+            " as in postgresql://user@host/name?passfile=/path"
+        )
+        raise ValueError(message)
+    return url
+
+
 class StoreSettings(_Section):
     """Where everything but the keys is kept."""
 
-    url: str = "sqlite:///hashlight.db"
+    url: Annotated[str, AfterValidator(_without_password)] = "sqlite:///hashlight.db"
     directory: Path = Field(default=Path(), strict=False)
     shared_at: str = ""
 
@@ -191,6 +204,28 @@ class StoreSettings(_Section):
             message = "shared_at must be a host, at most 40 characters, without a port"
             raise ValueError(message)
         return self
+
+
+class DiskSettings(_Section):
+    """How much room the disk must have; see `exchange.room`."""
+
+    warn_mib: int = Field(default=2048, ge=0, le=1_073_741_824)
+    stop_mib: int = Field(default=512, ge=0, le=1_073_741_824)
+
+    @model_validator(mode="after")
+    def _warn_before_it_is_too_late(self) -> Self:
+        if self.warn_mib < self.stop_mib:
+            message = "warn_mib must not be smaller than stop_mib"
+            raise ValueError(message)
+        return self
+
+
+class RetentionSettings(_Section):
+    """What is forgotten after how long; 0: never."""
+
+    expired_days: int = Field(default=0, ge=0, le=36_500)
+    sightings_days: int = Field(default=0, ge=0, le=36_500)
+    audit_days: int = Field(default=1095, ge=0, le=36_500)
 
 
 class KeySettings(_Section):
@@ -280,6 +315,8 @@ class Settings(_Section):
     federation: FederationSettings = FederationSettings()
     local: LocalSettings = LocalSettings()
     store: StoreSettings = StoreSettings()
+    disk: DiskSettings = DiskSettings()
+    retention: RetentionSettings = RetentionSettings()
     keys: KeySettings = KeySettings()
     exchange: ExchangeSettings = ExchangeSettings()
     matching: MatchingSettings = MatchingSettings()
@@ -398,6 +435,11 @@ def _resolve(settings: Settings, directory: Path) -> Settings:
     if settings.exchange.quorum:
         quorum = str(directory / settings.exchange.quorum)
         update["exchange"] = settings.exchange.model_copy(update={"quorum": quorum})
+    if settings.federation.static_directory:
+        static = str(directory / settings.federation.static_directory)
+        update["federation"] = settings.federation.model_copy(
+            update={"static_directory": static}
+        )
     return settings.model_copy(update=update)
 
 
@@ -408,25 +450,30 @@ def _absolute_url(url: str, directory: Path) -> str:
     return f"{scheme}:///{directory / rest}"
 
 
-def initial_config(name: str, base: str, local: str) -> str:
+def initial_config(name: str, base: str, local: str, store: str | None = None) -> str:
     """Write the file that `hashlight init` leaves for the operator to edit.
 
     Args:
         name: The node's name.
         base: URL under which peers reach it.
         local: `HOST:PORT` of the listener for our own services.
+        store: URL of the database; None for a file of SQLite beside the configuration.
 
     Raises:
         SettingsError: The node so described may not start.
     """
     data = {"node": {"name": name, "base": base}, "local": {"listen": local}}
+    if store is not None:
+        data["store"] = {"url": store}
     try:
         # Checked as values, before they become text: what passes needs no escaping.
         Settings.model_validate(data)
     except ValidationError as error:
         problems = tuple(_sentence(detail) for detail in error.errors())
         raise SettingsError(Path("hashlight.toml"), problems) from error
-    return _INITIAL.format(name=name, base=base, local=local)
+    text = _INITIAL.format(name=name, base=base, local=local)
+    # A string of JSON is one of TOML as well.
+    return text if store is None else f"{text}\n[store]\nurl = {json.dumps(store)}\n"
 
 
 _INITIAL: Final = """\

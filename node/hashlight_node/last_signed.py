@@ -271,6 +271,24 @@ class LastSigned:
         return self._directory / f"{origin_hash(origin)}.{kind}"
 
 
+def read_newest(directory: Path, origin: str) -> bytes | None:
+    """Read what was signed last of a log, whoever holds the store at the moment.
+
+    Returns:
+        The note; None if that is not known.
+
+    Raises:
+        LastSignedError: It cannot be read, or is damaged.
+    """
+    path = directory / f"{origin_hash(origin)}.signed"
+    try:
+        return _read_file(path).note
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise LastSignedError(path, error.strerror or "cannot be used") from error
+
+
 def _read_file(path: Path) -> Signed:
     with path.open("rb") as file:
         raw = file.read(_MAX_BYTES + 1)

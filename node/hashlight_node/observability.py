@@ -145,6 +145,7 @@ _FIELDS: Final[dict[str, Callable[[object], bool]]] = {
         "evidence_id",
         "pid",
         "offset_seconds",
+        "free_mib",
     ),
     _is_number,
 )
@@ -284,22 +285,17 @@ class Metrics:
 
     def __init__(self, *, version: str, spec_version: str) -> None:
         self.registry = CollectorRegistry()
-        build = Gauge(
+        self._gauge(
             "hashlight_build_info",
             "Always 1; what is running",
-            ("version", "protocol"),
-            registry=self.registry,
+            *("version", "protocol"),
+        ).labels(version, spec_version).set(1)
+        self._leads = self._gauge(
+            "hashlight_leads", "Whether this process writes: 0 if it stands by"
         )
-        build.labels(version, spec_version).set(1)
-        self._leads = Gauge(
-            "hashlight_leads",
-            "Whether this process writes: 0 if it stands by",
-            registry=self.registry,
-        )
-        self._silent = Gauge(
+        self._silent = self._gauge(
             "hashlight_store_silent_seconds",
             "Time since a process that shares its database has heard of it",
-            registry=self.registry,
         )
         self._requests = Histogram(
             "hashlight_http_request_seconds",
@@ -395,6 +391,14 @@ class Metrics:
             "hashlight_logs_held",
             "Own logs that are not signed because they are, or may be, rolled back",
             "state",
+        )
+        self._free = self._gauge(
+            "hashlight_disk_free_bytes", "Room that is left on the disk of the store"
+        )
+        self._room = self._gauge(
+            "hashlight_disk_state",
+            "What the disk has room for: 0 all, 1 all but an operator should look, "
+            "2 no new content is taken",
         )
         self._quarantined = self._gauge(
             "hashlight_quarantined", "Logs and peers in quarantine", "kind"
@@ -512,6 +516,11 @@ class Metrics:
     def show_held(self, state: str, count: int) -> None:
         """Set how many own logs are not signed, by `rolled-back` and `unconfirmed`."""
         self._held.labels(state).set(count)
+
+    def show_room(self, free_bytes: int, state: int) -> None:
+        """Set how much room the disk of the store has, and what that means."""
+        self._free.set(free_bytes)
+        self._room.set(state)
 
     def show_quarantined(self, kind: str, count: int) -> None:
         """Set how many logs or peers are in quarantine."""

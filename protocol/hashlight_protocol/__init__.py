@@ -237,6 +237,7 @@ from hashlight_protocol.records import (
     UnknownRecord,
     encode_record,
     parse_record,
+    parse_record_value,
 )
 from hashlight_protocol.relayed import (
     MAX_RELAYED_BYTES,
@@ -504,6 +505,7 @@ __all__ = [
     "parse_policy",
     "parse_receipt",
     "parse_record",
+    "parse_record_value",
     "parse_ref",
     "parse_relayed",
     "parse_scope",

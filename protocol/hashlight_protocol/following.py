@@ -145,16 +145,32 @@ class VerifiedRange:
             reason = f"it holds {len(entries)} entries and not {width}"
             raise BadBundleError("entries", bundle_index, reason)
         hashes = leaf_hashes(entries)
+        self.check_hashes(bundle_index, hashes)
+        return hashes
+
+    def check_hashes(self, bundle_index: int, hashes: Sequence[bytes]) -> None:
+        """Check that leaf hashes are those that the checkpoint authenticates.
+
+        Args:
+            bundle_index: One of `bundles`.
+            hashes: `leaf_hash` of each entry of the whole bundle, whose number is
+                right.
+
+        Raises:
+            BadBundleError: As for `check_entries`.
+
+        Source: SPEC.md#following.
+        """
         known = self._leaves.get(bundle_index)
         if known is not None:
             _compare_leaves(bundle_index, hashes, known)
-            return hashes
+            return
         position = bundle_index - _blocks(self.old_size, self.new_size).start
         if subtree_hash(hashes) != self._block_hashes[position]:
             first = bundle_index * TILE_WIDTH
-            reason = f"leaves {first} to {first + width - 1} do not match their hash"
+            end = first + len(hashes) - 1
+            reason = f"leaves {first} to {end} do not match their hash"
             raise BadBundleError("entries", bundle_index, reason)
-        return hashes
 
 
 def _compare_leaves(

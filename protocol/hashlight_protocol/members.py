@@ -12,7 +12,8 @@ Source: SPEC.md#records.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final, TypeAlias, TypeVar
 
 from hashlight_protocol.errors import BadRecordError, MalformedError
@@ -25,6 +26,11 @@ Members: TypeAlias = dict[str, JsonValue]
 T = TypeVar("T")
 
 
+_REMEMBERED: Final = 512
+
+_Fits: TypeAlias = Callable[[str], bool]
+
+
 @dataclass(frozen=True, slots=True)
 class Grammar:
     """What a string may look like.
@@ -32,42 +38,56 @@ class Grammar:
     Attributes:
         pattern: Matches the whole string.
         words: The same for people, in errors.
+        fits: Tells whether a string matches, the quickest way.
     """
 
     pattern: re.Pattern[str]
     words: str
+    fits: _Fits
 
 
-TOKEN: Final = Grammar(
-    re.compile(r"[a-z0-9][a-z0-9_/-]{0,63}"),
+def _grammar(regex: str, words: str) -> Grammar:
+    pattern = re.compile(regex, re.DOTALL)
+    return Grammar(pattern, words, lambda value: pattern.fullmatch(value) is not None)
+
+
+def _vocabulary(regex: str, words: str) -> Grammar:
+    # A list of a million records says the same few words a million times.
+    grammar = _grammar(regex, words)
+    return replace(grammar, fits=lru_cache(maxsize=_REMEMBERED)(grammar.fits))
+
+
+TOKEN: Final = _vocabulary(
+    r"[a-z0-9][a-z0-9_/-]{0,63}",
     "a token: 1 to 64 of a-z 0-9 _ / - with a letter or digit first",
 )
 """Names from vocabularies that grow: kinds, sources, outcomes, schemes."""
 
-LABEL_VALUE: Final = Grammar(
-    re.compile(r"[A-Za-z0-9][A-Za-z0-9_:/-]{0,63}"),
+LABEL_VALUE: Final = _vocabulary(
+    r"[A-Za-z0-9][A-Za-z0-9_:/-]{0,63}",
     "1 to 64 of A-Z a-z 0-9 _ : / - with a letter or digit first",
 )
 """Values of classification schemes, some of which use capitals (`A1`)."""
 
-PARTY: Final = Grammar(
-    re.compile(r"[a-z0-9][a-z0-9._/-]{0,252}"), "a node name or a token"
-)
+PARTY: Final = _vocabulary(r"[a-z0-9][a-z0-9._/-]{0,252}", "a node name or a token")
 """Who assigned a label."""
 
-OPAQUE: Final = Grammar(
-    re.compile(r"[A-Za-z0-9_-]{1,64}"), "1 to 64 characters of base64url"
-)
+OPAQUE: Final = _grammar(r"[A-Za-z0-9_-]{1,64}", "1 to 64 characters of base64url")
 """References that mean something to their issuer only."""
 
-TEXT: Final = Grammar(re.compile(r".*", re.DOTALL), "a string")
+
+def _fits_always(_: str) -> bool:
+    return True
+
+
+TEXT: Final = replace(_grammar(r".*", "a string"), fits=_fits_always)
 """Any string; for values that another parser checks."""
 
 
 def read_text(members: Members, name: str, grammar: Grammar) -> str:
     """Read a string."""
     value = members.get(name)
-    if not isinstance(value, str) or grammar.pattern.fullmatch(value) is None:
+    if not isinstance(value, str) or not grammar.fits(value):
         raise BadRecordError(f"/{name}", f"it is not {grammar.words}")
     return value
 
@@ -173,6 +193,6 @@ def as_member_name(value: JsonValue) -> str:
 
 
 def _as_text(value: JsonValue, grammar: Grammar) -> str:
-    if not isinstance(value, str) or grammar.pattern.fullmatch(value) is None:
+    if not isinstance(value, str) or not grammar.fits(value):
         raise BadRecordError("", f"it is not {grammar.words}")
     return value

@@ -7,6 +7,7 @@ second of their own and are refused.
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from hashlight_protocol.errors import MalformedError
@@ -19,7 +20,11 @@ _TIMESTAMP: Final = re.compile(
     r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z"
 )
 
+_REMEMBERED: Final = 256
+"""Instants; what is imported together was created at one."""
 
+
+@lru_cache(maxsize=_REMEMBERED)
 def parse_timestamp(text: str) -> int:
     """Read an instant of the one form `YYYY-MM-DDTHH:MM:SSZ`.
 

@@ -232,6 +232,7 @@ async def test_changes_that_are_lost_mean_a_new_copy(api: LocalApi) -> None:
         assert asked == [None, beginning, mark, None, mark]
 
 
+@pytest.mark.sqlite
 async def test_a_node_with_another_history_means_a_new_copy(tmp_path: Path) -> None:
     clock, settings = ManualClock(), make_settings(tmp_path, "alpha.example")
     database = tmp_path / "alpha.example" / "hashlight.db"

@@ -43,6 +43,7 @@ LOCKS = {
         *PROJECT["dependency-groups"]["dev"],
     ],
     "protocol.txt": PROJECT["dependency-groups"]["protocol"],
+    "deploy.txt": PROJECT["dependency-groups"]["deploy"],
     "oracle.txt": PROJECT["dependency-groups"]["oracle"],
     "bench.txt": [
         *PROJECT["project"]["dependencies"],

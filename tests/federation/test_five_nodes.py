@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import os
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
@@ -60,6 +59,7 @@ from support.log_simulator import LogSimulator
 from support.made_records import indicator, labelled, md5_of, shared
 from support.peer_simulator import PeerSimulator
 from support.running_companies import until
+from support.stores import back_up, restore
 from verifier.forks import check_fork
 from verifier.notes import read_vkey
 
@@ -304,7 +304,8 @@ async def test_3_an_upload_over_a_line_that_is_cut_again_and_again_is_resumed(
     refs = await ngo.publish("uploads", *map(indicator, numbers))
     assert len(gzip.compress(await everything(ngo, "uploads"))) > limit
 
-    await world.until(partial(alpha.matches_are, dict.fromkeys(numbers[::50], 1)))
+    there = partial(alpha.matches_are, dict.fromkeys(numbers[::50], 1))
+    await world.until(there, seconds=100)
     world.line.cuts = iter(())
     await world.until_equal(origin, ngo, alpha)
 
@@ -457,13 +458,13 @@ async def test_6_a_restored_backup_and_a_second_process_sign_nothing(
     await world.until_equal(origin, shield, alpha, gamma)
     home = shield.settings.keys.directory.parent
     await shield.stop()
-    shutil.copyfile(home / "hashlight.db", home / "backup.db")
+    backup = back_up(home)
     await shield.start()
     await shield.publish("restored", *map(indicator, numbers[3:303]))
     await shield.node.use_cases.publisher.withdraw(ref, "erase", Reason.WITHDRAWN)
     await world.until_equal(origin, shield, alpha, gamma)
     head = await shield.head(origin)
-    await _a_second_process_is_refused(shield, home / "backup.db")
+    await _a_second_process_is_refused(shield, backup)
     await _restore(shield, home)
 
     assert (await shield.log(origin)).state is LogState.ROLLED_BACK
@@ -497,14 +498,12 @@ async def _it_recovers(world: FiveNodes, origin: str) -> None:
 
 async def _restore(shield: Node, home: Path) -> None:
     await shield.stop()
-    for name in ("hashlight.db-wal", "hashlight.db-shm"):
-        (home / name).unlink(missing_ok=True)
-    shutil.copyfile(home / "backup.db", home / "hashlight.db")
+    restore(home)
     await shield.start()
 
 
-async def _a_second_process_is_refused(shield: Node, database: Path) -> None:
-    store = shield.settings.store.model_copy(update={"url": f"sqlite:///{database}"})
+async def _a_second_process_is_refused(shield: Node, backup: str) -> None:
+    store = shield.settings.store.model_copy(update={"url": backup})
     second = shield.settings.model_copy(update={"store": store})
     with pytest.raises(LastSignedInUseError):
         async with start_node(second, clock=shield.own_clock):

@@ -22,6 +22,7 @@ from hashlight_node.store import logs, records, tables
 from hashlight_node.store import peers as peer_store
 from hashlight_node.store.tokens import insert_token
 from hashlight_protocol import BodyStatus, Reason, Ref
+from support import stores
 from support.made_records import indicators
 from support.running_companies import MakeCompany, RunningCompany, connect, until
 
@@ -43,16 +44,12 @@ def home_of(company: RunningCompany) -> Path:
 
 def back_up(company: RunningCompany) -> None:
     """Copy the database of a stopped node away."""
-    home = home_of(company)
-    shutil.copyfile(home / "hashlight.db", home / "backup.db")
+    stores.back_up(home_of(company))
 
 
 def restore(company: RunningCompany) -> None:
     """Put the backup in the place of a stopped node's database."""
-    home = home_of(company)
-    for name in ("hashlight.db-wal", "hashlight.db-shm"):
-        (home / name).unlink(missing_ok=True)
-    shutil.copyfile(home / "backup.db", home / "hashlight.db")
+    stores.restore(home_of(company))
 
 
 def lose_last_signed(company: RunningCompany) -> None:
@@ -182,7 +179,8 @@ async def test_an_operator_sees_that_a_node_was_rolled_back(
     async with aiohttp.ClientSession() as session:
         async with session.get(f"{base}/readyz") as answer:
             assert answer.status == 200
-            assert await answer.json() == {"status": "ready", "signing": "held"}
+            said = await answer.json()
+            assert said == {"status": "ready", "signing": "held", "room": "ok"}
         async with session.get(f"{base}/metrics") as answer:
             text = await answer.text()
     assert 'hashlight_logs_held{state="rolled-back"} 1.0' in text
@@ -191,7 +189,7 @@ async def test_an_operator_sees_that_a_node_was_rolled_back(
         aiohttp.ClientSession() as session,
         session.get(f"{base}/readyz") as answer,
     ):
-        assert await answer.json() == {"status": "ready", "signing": "ok"}
+        assert await answer.json() == {"status": "ready", "signing": "ok", "room": "ok"}
 
 
 async def test_a_backup_restored_together_with_its_store_is_found_out_by_peers(
@@ -476,9 +474,9 @@ async def test_two_processes_on_one_identity_and_two_databases(
 ) -> None:
     """A second node from the backup, beside the one that runs."""
     shield, _ = pair
-    store = shield.settings.store.model_copy(
-        update={"url": f"sqlite:///{home_of(shield) / 'backup.db'}"}
-    )
+    other = home_of(shield).parent / "other"
+    other.mkdir()
+    store = shield.settings.store.model_copy(update={"url": stores.make_store(other)})
     second = shield.settings.model_copy(update={"store": store})
     with pytest.raises(LastSignedInUseError, match="stop that one first"):
         async with start_node(second):

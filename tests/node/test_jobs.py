@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import web
+from sqlalchemy import update
 
 from hashlight_node.jobs import JobParts, KeyRefresher, run_jobs
 from hashlight_node.model import FollowState, Scope
 from hashlight_node.observability import Metrics, render_metrics
-from hashlight_node.store import idempotency, tokens
+from hashlight_node.store import idempotency, tables, tokens
 from support.clock import ManualClock
 from support.exchange_node import ExchangeNode, open_exchange_node
 from support.made_records import indicators
@@ -258,8 +259,8 @@ async def test_a_base_that_no_request_can_be_built_for_stops_no_job(
     """An earlier release accepted it, so it is in the store."""
     alpha = scene.alpha
     await alpha.database.write(
-        lambda conn: conn.exec_driver_sql(
-            "UPDATE peers SET base = base || '/' || hex(zeroblob(500))"
+        lambda conn: conn.execute(
+            update(tables.peers).values(base=tables.peers.c.base + f"/{'0' * 1000}")
         )
     )
     await alpha.publisher.create_list("own", {})
@@ -271,6 +272,7 @@ async def test_a_base_that_no_request_can_be_built_for_stops_no_job(
         assert not jobs.done()
 
 
+@pytest.mark.sqlite
 async def test_a_full_disk_pauses_a_pull_and_stops_no_job(scene: Scene) -> None:
     def limit_pages(conn: Connection, count: int) -> None:
         conn.exec_driver_sql(f"PRAGMA max_page_count = {count}")

@@ -11,6 +11,7 @@ from hashlight_protocol import Reason, parse_signal
 from support.clock import ManualClock
 from support.made_records import indicators, md5_of
 from support.nodes import make_settings
+from support.stores import INDEX
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +39,7 @@ async def test_a_node_goes_on_with_what_it_knew(tmp_path: Path) -> None:
         await publisher.create_list("ncii", {})
         refs = await publisher.publish("ncii", indicators(5))
         await publisher.withdraw(refs[1], "erase", Reason.WITHDRAWN)
-    assert "hashlight.db.index" in names_in(home)
+    assert INDEX in names_in(home)
     with capture_logs() as lines:
         async with start_node(settings, clock=clock) as node:
             assert await known(node, *range(6)) == [0, 2, 3, 4]
@@ -57,10 +58,10 @@ async def test_a_node_that_shall_keep_no_snapshot_deletes_it(tmp_path: Path) -> 
     async with start_node(settings, clock=ManualClock()) as node:
         await node.use_cases.publisher.create_list("ncii", {})
         await node.use_cases.publisher.publish("ncii", indicators(1))
-    assert "hashlight.db.index" in names_in(home)
+    assert INDEX in names_in(home)
     matching = settings.matching.model_copy(update={"snapshot_seconds": 0})
     without = settings.model_copy(update={"matching": matching})
     async with start_node(without, clock=ManualClock()) as node:
         assert await known(node, 0) == [0]
-        assert "hashlight.db.index" not in names_in(home)
-    assert "hashlight.db.index" not in names_in(home)
+        assert INDEX not in names_in(home)
+    assert INDEX not in names_in(home)

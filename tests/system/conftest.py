@@ -9,6 +9,7 @@ import pytest
 
 from hashlight_node.demo.company import Company, make_company
 from support.companies import MakeCompany, cli, introduce
+from support.stores import init_options
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,8 @@ def make_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeCompa
     made: list[Company] = []
 
     def make(name: str) -> Company:
-        company = make_company(tmp_path_factory.mktemp("company"), name)
+        directory = tmp_path_factory.mktemp("company")
+        company = make_company(directory, name, *init_options(directory))
         made.append(company)
         company.start()
         return company

@@ -147,6 +147,7 @@ _EXCHANGE: Final[Mapping[type[Exception], Problem]] = {
         (exchange.PeerQuarantinedError, 409, "The peer is in quarantine"),
         (exchange.FollowQuarantinedError, 409, "The list is in quarantine"),
         (exchange.ForkedLogError, 409, "The log showed two histories"),
+        (exchange.NoRoomError, 507, "The disk is nearly full"),
         (exchange.EmptyRequestError, 422, "There is nothing to publish"),
         (exchange.IdempotencyConflictError, 422, "The key is another request's"),
         (exchange.StoreSilentError, 503, "The database cannot be heard"),
@@ -321,6 +322,7 @@ def _headers(error: Exception) -> dict[str, str]:
             | requests.NodeUnavailableError()
             | exchange.UnconfirmedError()
             | exchange.LogHeldError()
+            | exchange.NoRoomError()
             | exchange.StoreSilentError()
             | DatabaseInUseError()
         ):

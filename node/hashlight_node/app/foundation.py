@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import hashlight_node
@@ -12,12 +13,12 @@ from hashlight_node.exchange.changes import Feed
 from hashlight_node.exchange.match_log import MatchBuffer, MatchLog
 from hashlight_node.exchange.notices import Notices
 from hashlight_node.exchange.quorum import Quorum
+from hashlight_node.exchange.room import Room, RoomState
+from hashlight_node.exchange.static_files import StaticFiles
 from hashlight_node.keys import OwnDescriptor, load_keyring
 from hashlight_node.last_signed import LastSigned
 from hashlight_node.matching.index import kernel_name
 from hashlight_node.observability import Metrics
-from hashlight_node.peers.client import PeerClient
-from hashlight_node.peers.network import open_session
 from hashlight_node.store import allowed
 from hashlight_node.store.database import Database
 from hashlight_protocol import SPEC_VERSION
@@ -25,7 +26,9 @@ from hashlight_protocol import SPEC_VERSION
 from .judging import build_criteria
 from .keys import key_access
 from .memory import choose_memory, keep_snapshot
+from .outbound import open_client
 from .quorum import read_policy
+from .room import room_rules, store_directory
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from hashlight_node.matching.judging import Criteria
     from hashlight_node.matching.matcher import Matcher
     from hashlight_node.model import Clock
+    from hashlight_node.peers.client import PeerClient
 
     from .memory import Behind, Claimed
 
@@ -64,6 +68,8 @@ class Foundation:
     notices: Notices
     metrics: Metrics
     quorum: Quorum
+    files: StaticFiles | None
+    room: Room
 
 
 async def lay_foundation(
@@ -80,6 +86,7 @@ async def lay_foundation(
         KeyFileError: The keys cannot be used as they are.
         LastSignedError: What they signed last cannot be read, or another process signs.
         StoreError: The database cannot.
+        OSError: The directory of static files cannot be emptied.
     """
     quorum = Quorum(read_policy(settings.exchange.quorum))
     keyring = load_keyring(
@@ -99,6 +106,7 @@ async def lay_foundation(
     # Closed after the database, whose last writes still change it.
     stack.callback(matcher.close)
     stack.push_async_callback(database.close)
+    files = _keep_files(settings, database, stack)
     flood_counts = None if behind is None else behind.flood_counts
     criteria = build_criteria(settings, clock=clock, flood_counts=flood_counts)
     await database.read(
@@ -107,11 +115,10 @@ async def lay_foundation(
     snapshots = await keep_snapshot(settings, database, memory, clock, stack)
     feed = Feed(database, clock=clock, kept_days=settings.matching.changes_days)
     stack.callback(feed.close)
-    session = open_session(
-        allow_loopback=settings.node.is_loopback,
-        allow_private=settings.exchange.allow_private_addresses,
+    timeout_seconds = settings.exchange.request_timeout_seconds
+    client = await stack.enter_async_context(
+        open_client(settings, keyring, clock, timeout_seconds=timeout_seconds)
     )
-    stack.push_async_callback(session.close)
     notices = Notices(jitter=_jitter)
     stack.callback(notices.close)
     metrics = Metrics(version=hashlight_node.__version__, spec_version=SPEC_VERSION)
@@ -129,18 +136,35 @@ async def lay_foundation(
         feed=feed,
         applied=Applied(matcher.apply, then=(snapshots.follow, feed.follow)),
         match_log=_open_match_log(settings, database, criteria, metrics, clock, stack),
-        client=PeerClient(
-            session,
-            node_name=settings.node.name,
-            http_key_id=keyring.http_key_id,
-            http_signer=keyring.http,
-            clock=clock,
-            timeout_seconds=settings.exchange.request_timeout_seconds,
-        ),
+        client=client,
         notices=notices,
         metrics=metrics,
         quorum=quorum,
+        files=files,
+        room=_watch_room(settings, metrics),
     )
+
+
+def _keep_files(
+    settings: Settings, database: Database, stack: AsyncExitStack
+) -> StaticFiles | None:
+    directory = settings.federation.static_directory
+    if not directory:
+        return None
+    files = StaticFiles(Path(directory))
+    files.begin()
+    stack.callback(files.end)
+    database.keep_with(files)
+    return files
+
+
+def _watch_room(settings: Settings, metrics: Metrics) -> Room:
+    def show(free: int, state: RoomState) -> None:
+        metrics.show_room(free, list(RoomState).index(state))
+
+    room = Room(store_directory(settings), room_rules(settings), on_measured=show)
+    room.check()
+    return room
 
 
 def _jitter() -> float:

@@ -110,6 +110,7 @@ def local_application(
         ),
         worker_metrics=partial(collect_counts, counters),
         clock_offset=on.client.clocks.offset_seconds,
+        room=on.room,
     )
     app = build_local(
         parts,

@@ -6,6 +6,7 @@ import asyncio
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from hashlight_node.api.server import duplicates, port_of, start_server
@@ -17,7 +18,7 @@ from hashlight_node.jobs import Chore, JobParts, KeyRefresher, run_jobs
 from .foundation import lay_foundation
 from .listeners import federation_application, local_application
 from .use_cases import build_use_cases
-from .watching import build_freshness_keeper, watch_chores
+from .watching import build_freshness_keeper, build_retention, watch_chores
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,6 +39,7 @@ LOCAL_SHUTDOWN_SECONDS: Final = 10
 by then never will: aiohttp reads no more from connections that are to be closed."""
 
 _PRUNE_SECONDS: Final = 3600
+_ROOM_SECONDS: Final = 30
 
 _SIGHTINGS_SECONDS: Final = 3600
 """Owners look at trends, not at single matches, so nobody needs them sooner."""
@@ -183,19 +185,28 @@ async def _run_jobs(
 
 
 def _chores(on: Foundation, use_cases: UseCases) -> list[Chore]:
+    retention = build_retention(on, use_cases.publisher)
     chores = [
         Chore("prune-changes", _PRUNE_SECONDS, on.feed.prune),
         Chore("sightings", _SIGHTINGS_SECONDS, use_cases.feedback.publish_sightings),
+        Chore("room", _ROOM_SECONDS, on.room.look),
         Chore("keys", _SETTLE_SECONDS, use_cases.rotation.settle_quietly),
+        Chore("retention", _PRUNE_SECONDS, retention.prune),
         *watch_chores(on),
     ]
     seconds = on.settings.matching.snapshot_seconds
     if seconds:
-        chores.append(Chore("snapshot", seconds, on.snapshots.save))
+        chores.append(Chore("snapshot", seconds, partial(_save_snapshot, on)))
     if on.match_log is not None:
         chores.append(Chore("match-log", FLUSH_SECONDS, on.match_log.flush))
         chores.append(Chore("prune-matches", _PRUNE_SECONDS, on.match_log.prune))
     return chores
+
+
+async def _save_snapshot(on: Foundation) -> None:
+    # It is written anew beside the old one; what the disk has left is for withdrawals.
+    if on.room.has_room():
+        await on.snapshots.save()
 
 
 async def _stop_jobs(jobs: asyncio.Task[None]) -> None:

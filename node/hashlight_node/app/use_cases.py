@@ -92,6 +92,7 @@ def build_use_cases(on: Foundation) -> UseCases:
         notices=on.notices,
         quorum=on.quorum,
         freshness=freshness_rules(on.settings),
+        room=on.room,
     )
     finder = ForkFinder(
         database=on.database, client=on.client, clock=on.clock, notices=on.notices
@@ -120,6 +121,7 @@ def build_use_cases(on: Foundation) -> UseCases:
         clock=on.clock,
         node_name=name,
         on_advanced=on.notices.advanced,
+        room=on.room,
     )
     pusher = Pusher(
         database=on.database,
@@ -175,12 +177,14 @@ def build_use_cases(on: Foundation) -> UseCases:
             notices=on.notices,
             node_name=name,
             life=SignsOfLife(signer=on.keyring.witness, clock=on.clock),
+            files=on.files,
         ),
         mirroring=Mirroring(
             database=on.database,
             notices=on.notices,
             rules=freshness_rules(on.settings),
             clock=on.clock,
+            files=on.files,
         ),
         relaying=Relaying(database=on.database, clock=on.clock, notices=on.notices),
         lookup=Lookup(

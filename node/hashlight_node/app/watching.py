@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Final
 from hashlight_node.exchange.alerts import AlertRules, Watch
 from hashlight_node.exchange.freshness import FreshnessKeeper, FreshnessRules
 from hashlight_node.exchange.pruning import DeliveryPruning
+from hashlight_node.exchange.retention import Retention, RetentionRules
 from hashlight_node.jobs import Chore
 
 if TYPE_CHECKING:
     from hashlight_node.config import Settings
+    from hashlight_node.exchange.publish import Publisher
 
     from .foundation import Foundation
 
@@ -38,6 +40,22 @@ def build_freshness_keeper(on: Foundation) -> FreshnessKeeper:
     """Build what takes copies out of use that nobody confirms."""
     return FreshnessKeeper(
         database=on.database, rules=freshness_rules(on.settings), clock=on.clock
+    )
+
+
+def build_retention(on: Foundation, publisher: Publisher) -> Retention:
+    """Build what forgets old records, sightings and evidence."""
+    kept = on.settings.retention
+    return Retention(
+        database=on.database,
+        publisher=publisher,
+        matcher=on.applied,
+        clock=on.clock,
+        rules=RetentionRules(
+            expired_days=kept.expired_days,
+            sightings_days=kept.sightings_days,
+            audit_days=kept.audit_days,
+        ),
     )
 
 

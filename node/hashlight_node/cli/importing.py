@@ -14,6 +14,7 @@ import io
 import json
 import os
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -103,13 +104,22 @@ class _Import:
         """Send what is left and return the totals of the whole import."""
         from hashlight_node.cli.progress import Progress
 
-        with Progress("importing", self._lines, quiet=quiet) as progress:
+        known = self._count("batches")
+        with (
+            Progress("importing", self._lines, quiet=quiet) as progress,
+            ThreadPoolExecutor(1) as sender,
+        ):
+            sending: Future[int] | None = None
             for number, batch in enumerate(self._batches()):
-                if number < self._count("batches"):
+                if number < known:
                     progress.skip(batch[-1].number)
                     continue
-                self._send(number, batch)
-                progress.show(batch[-1].number)
+                # The node stores one batch while the next one is read.
+                if sending is not None:
+                    progress.show(sending.result())
+                sending = sender.submit(self._send, number, batch)
+            if sending is not None:
+                progress.show(sending.result())
         return {
             "published": self._count("published"),
             "rejected": self._count("rejected"),
@@ -128,7 +138,8 @@ class _Import:
         if batch:
             yield batch
 
-    def _send(self, number: int, batch: list[Row]) -> None:
+    def _send(self, number: int, batch: list[Row]) -> int:
+        """Send a batch, and give how many rows of the file are done then."""
         records = [row.record for row in batch if row.record is not None]
         rejected = [row for row in batch if row.record is None]
         if records:
@@ -142,6 +153,7 @@ class _Import:
             "rejects_bytes": rejects_bytes,
         }
         self._save()
+        return batch[-1].number
 
     def _post(self, key: str, records: list[Json]) -> None:
         path = path_of("lists", self._list, "records")

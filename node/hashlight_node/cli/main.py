@@ -21,6 +21,7 @@ from hashlight_node.cli import (
     keys,
     lists,
     lookups,
+    maintaining,
     nodes,
     offline,
     peering,
@@ -82,6 +83,10 @@ SECTIONS = {
         "sync",
         "evidence",
         "recover",
+        "backup",
+        "restore",
+        "fsck",
+        "doctor",
         "key",
         "token",
         "request",
@@ -156,6 +161,7 @@ for commands in (
     tokens,
     keys,
     recovering,
+    maintaining,
     offline,
 ):
     commands.register(app)

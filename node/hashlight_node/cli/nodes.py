@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "hashlight.toml"
 
+_COPY_SECONDS = 86_400.0
+
 
 def init(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Made if missing.")],
@@ -48,11 +51,17 @@ def init(
         str | None,
         typer.Option(help="vkey of an identity key that stays on another machine."),
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="postgresql://USER@HOST/NAME, an empty database; else a file is made."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a node: configuration, keys, database and an admin token."""
     with reported(as_json=as_json):
-        made = _init(directory, name, base, local, identity)
+        made = _init(directory, name, base, local, identity, store)
 
         def render(out: Console) -> None:
             out.print(f"node      {made['name']}")
@@ -67,22 +76,33 @@ def init(
 
 
 def _init(
-    directory: Path, name: str, base: str, local: str, identity: str | None
+    directory: Path,
+    name: str,
+    base: str,
+    local: str,
+    identity: str | None,
+    store: str | None,
 ) -> Json:
     from hashlight_node.config import initial_config
     from hashlight_node.keys import create_keyring
     from hashlight_node.store.migrate import migrate as migrate_store
     from hashlight_protocol import encode_vkey, parse_vkey
 
+    if store is not None and not store.startswith("postgres"):
+        message = "--store is for PostgreSQL; a file is made without it"
+        raise UsageError(message)
     config = directory / CONFIG_FILE
     if config.exists():
         message = f"{config} exists already; a node is never overwritten"
         raise CommandError(message)
-    text = initial_config(name, base, local)
+    text = initial_config(name, base, local, store)
     public = None if identity is None else parse_vkey(identity)
     if public is not None and public.name != name:
         message = f"that is the identity key of {public.name}"
         raise UsageError(message)
+    if store is not None:
+        # First, so that nothing is left behind if the server does not let us in.
+        migrate_store(store)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     config.write_text(text, encoding="utf-8")
     settings = read_settings(config)
@@ -190,10 +210,18 @@ def sync(
 ) -> None:
     """Pull followed lists now, and say what came."""
     with reported(as_json=as_json):
+        from hashlight_node.cli import copying
+
         wanted = {"peer": peer, "list": list_name}
         body = {key: value for key, value in wanted.items() if value is not None}
         client = open_session(config).client
-        answer = client.post("/v1/sync", body)
+        # A long list takes long; that a peer does not answer, the node says.
+        waiting = replace(client, timeout_seconds=_COPY_SECONDS)
+        answer = copying.watched(
+            client,
+            lambda: waiting.post("/v1/sync", body),
+            quiet=as_json or not sys.stderr.isatty(),
+        )
 
         def render(out: Console) -> None:
             from hashlight_node.cli.tables import print_sync

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -224,6 +225,9 @@ def follow(
         str | None,
         typer.Option(metavar="RELAY", help="Get it from this peer, which relays it."),
     ] = None,
+    wait: Annotated[
+        bool, typer.Option(help="Return when the first copy is complete.")
+    ] = False,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
@@ -232,12 +236,19 @@ def follow(
         client = open_session(config).client
         body: Json = {"peer": peer, "list": list_name, "via": via}
         answer = client.post("/v1/follows", body)
+        if wait:
+            from hashlight_node.cli.copying import wait_for_copy
+
+            quiet = as_json or not sys.stderr.isatty()
+            answer = wait_for_copy(client, peer, list_name, quiet=quiet)
 
         def render(out: Console) -> None:
             source = "" if via is None else f" via {via}"
             out.print(f"following {list_name} of {peer}{source}: {answer['state']}")
 
         emit(answer, as_json=as_json, render=render)
+        if wait and answer["error"] is not None:
+            raise CommandError(str(answer["error"]))
 
 
 def unfollow(

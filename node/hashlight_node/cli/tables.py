@@ -29,7 +29,7 @@ def print_status(out: Console, status: Json) -> None:
             f"{row.get('size', 0):,}",
             str(row.get("root_hash", ""))[:_SHORT_HASH],
             _seconds(row.get("lag_seconds")),
-            str(row.get("error") or ""),
+            str(row.get("error") or _copying(row.get("copying"))),
         )
     out.print(lists)
     peers = _table("peer", "state", "base", "last contact", "clock")
@@ -51,6 +51,17 @@ def print_status(out: Console, status: Json) -> None:
         said = f"{alert['peer']}, {alert['list']}: {alert['detail']}"
         age = f"for {_seconds(alert['age_seconds'])}"
         out.print(f"{said}, {age}", style=style, markup=False, soft_wrap=True)
+
+
+def _copying(copying: object) -> str:
+    if not isinstance(copying, dict):
+        return ""
+    left = copying["seconds_left"]
+    return (
+        f"copying {copying['size']:,} of {copying['target_size']:,},"
+        f" {copying['entries_per_second']:,}/s"
+        + ("" if left is None else f", {_seconds(left)} left")
+    )
 
 
 def print_standings(out: Console, rows: Sequence[Json]) -> None:

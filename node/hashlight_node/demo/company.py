@@ -127,19 +127,22 @@ class Company:
         return self.log_file.read_text(encoding="utf-8", errors="replace")
 
 
-def make_company(directory: Path, name: str, *, policy: str = "") -> Company:
+def make_company(
+    directory: Path, name: str, *init_options: str, policy: str = ""
+) -> Company:
     """Make a node on free loopback ports with `hashlight init`.
 
     Args:
         directory: Parent of the node's own directory.
         name: Node name.
+        init_options: More options of `hashlight init`.
         policy: TOML appended to its configuration.
     """
     home = directory / name
     base = f"http://127.0.0.1:{_free_port()}"
     local = f"127.0.0.1:{_free_port()}"
     options = ("--name", name, "--base", base, "--local", local, "--json")
-    done = run_command("init", str(home), *options)
+    done = run_command("init", str(home), *options, *init_options)
     if done.returncode:
         raise CompanyError(name, "init failed", done.stderr.decode(errors="replace"))
     made = cast("Json", json.loads(done.stdout))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from hashlight_node.model import Log, SignalChange
     from hashlight_node.store.database import Connection
+    from hashlight_node.store.meanings import Meaning
     from hashlight_protocol import Body, Entry, Frontier
 
     from .signing import LogSigning
@@ -61,7 +62,7 @@ def stored_frontier(conn: Connection, log: Log) -> Frontier:
     return frontier
 
 
-def append(
+def append(  # noqa: PLR0913 -- one log, what it gets, and under which terms
     conn: Connection,
     log: Log,
     entries: Sequence[Entry],
@@ -69,6 +70,7 @@ def append(
     *,
     signing: LogSigning,
     now: int,
+    meanings: Sequence[Meaning | None] = (),
 ) -> Appended:
     """Append entries, sign the new checkpoint and apply what the entries say.
 
@@ -79,6 +81,7 @@ def append(
         bodies: One for each entry.
         signing: Signs with every key that counts, if nothing else was signed last.
         now: Unix seconds.
+        meanings: Of the bodies, as far as they are known; see `apply_entries`.
 
     Raises:
         RolledBackError: The log is older than what was signed last.
@@ -99,6 +102,6 @@ def append(
         conn, grown, note, frontier.size, mirror_checkpoint=None, verified_at=now
     )
     changes = records.apply_entries(
-        conn, signed, log.tree_size, entries, bodies, now=now
+        conn, signed, log.tree_size, entries, bodies, now=now, meanings=meanings
     )
     return Appended(signed, log.tree_size, tuple(changes))

@@ -15,7 +15,9 @@ from hashlight_node.store import logs, records
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import BadProofError, Erase, RecordEntry, Retract
 
+from .copies import Copies
 from .cosigning import bare_note, is_sealed_by
+from .digesters import Digesters
 from .erasures import ErasureClaims
 from .errors import FollowQuarantinedError, PeerQuarantinedError, UnknownFollowError
 from .freshness import DEFAULT_FRESHNESS
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from hashlight_node.model import Clock, Follow, Log, SignalChange
     from hashlight_node.peers.client import PeerClient
     from hashlight_node.store.database import Connection, Database
+    from hashlight_node.store.meanings import Meaning
     from hashlight_protocol import (
         Body,
         Entry,
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from .freshness import FreshnessRules
     from .list_notes import KnownNote, ListNotes
     from .notices import Notices
+    from .room import Room
     from .sealing import Seal
     from .sources import Source
     from .transfer import VerifiedBundle
@@ -69,8 +73,11 @@ class FollowParts:
         clock: Unix seconds.
         notices: Wakes whoever waits for our acknowledgement.
         turns: Keeps pulls and uploads of one list apart.
+        digesters: Other processes, for long copies.
+        copies: Tell operators how far each copy is.
         quorum: Who must have seen a checkpoint before it is used.
         freshness: How long a copy matches that nobody confirms.
+        room: Whether there is room for new content; there always is if None.
     """
 
     database: Database
@@ -82,8 +89,15 @@ class FollowParts:
     clock: Clock
     notices: Notices
     turns: Turns = field(default_factory=Turns)
+    digesters: Digesters = field(default_factory=Digesters)
+    copies: Copies = field(default_factory=Copies)
     quorum: Quorum = field(default_factory=Quorum)
     freshness: FreshnessRules = DEFAULT_FRESHNESS
+    room: Room | None = None
+
+    def has_room(self) -> bool:
+        """Tell whether bodies may be stored; entries always are."""
+        return self.room is None or self.room.has_room()
 
 
 @dataclass(slots=True)
@@ -122,6 +136,7 @@ class Batch:
         leaf_hashes: `leaf_hash` of each.
         entries: What they say.
         bodies: One for each.
+        meanings: What each body means, as far as somebody has looked.
         body_bytes: Length of all bodies.
     """
 
@@ -130,6 +145,7 @@ class Batch:
     leaf_hashes: list[bytes] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     bodies: list[Body] = field(default_factory=list)
+    meanings: list[Meaning | None] = field(default_factory=list)
     body_bytes: int = 0
 
     def add(self, bundle: VerifiedBundle) -> None:
@@ -138,6 +154,7 @@ class Batch:
         self.leaf_hashes.extend(bundle.leaf_hashes)
         self.entries.extend(bundle.entries)
         self.bodies.extend(bundle.bodies)
+        self.meanings.extend(bundle.meanings or (None,) * len(bundle.bodies))
         self.body_bytes += sum(len(body.body) for body in bundle.bodies)
 
     @property
@@ -362,6 +379,7 @@ class Copy:
             batch.entries,
             batch.bodies,
             now=self._parts.clock(),
+            meanings=batch.meanings,
         )
         return _Stored(log, grown, tuple(changes))
 

@@ -50,6 +50,27 @@ class ThirdParty:
 Audience = Insider | Grantee | ThirdParty
 
 
+def shared_name(audience: Audience) -> str | None:
+    """Name what an audience sees if most others of its kind see exactly the same.
+
+    Args:
+        audience: Who will read.
+
+    Returns:
+        Equal only where `disclose` gives equal bodies; None if that is not worth
+        keeping, because the audience is one peer or a part of a list.
+    """
+    match audience:
+        case Grantee(scope):
+            return "granted" if scope == WHOLE_LIST else None
+        case ThirdParty(scope):
+            return "relayed" if scope == WHOLE_LIST else None
+        case Insider():
+            return None
+        case _:
+            assert_never(audience)
+
+
 def disclose(bodies: Sequence[Body], audience: Audience) -> tuple[Body, ...]:
     """Withhold what an audience may not see.
 

@@ -21,6 +21,7 @@ ExchangeError
 ├── PeerQuarantinedError      we do not talk to this peer
 ├── FollowQuarantinedError    a list is not copied further until an operator says so
 ├── ForkedLogError            the log showed two histories: nothing more of it counts
+├── NoRoomError               the disk is nearly full: no new content is taken
 ├── EmptyRequestError         there is nothing to publish
 ├── StoreSilentError          the store cannot be heard, so memory may be too old
 └── IdempotencyConflictError  the same key came with another request
@@ -340,6 +341,20 @@ class ForkedLogError(ExchangeError):
             f"the log {origin} forked; only a later one can take its place"
         )
         self.origin = origin
+
+
+class NoRoomError(ExchangeError):
+    """The disk is nearly full, so no new content is taken; withdrawals are.
+
+    Carries no facts: peers are told it, too.
+    """
+
+    code = "no-room"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the node's disk is nearly full; it takes withdrawals and no new content"
+        )
 
 
 class EmptyRequestError(ExchangeError):

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from hashlight_node.store.database import Connection
 
     from .budgets import Budget
+    from .copies import CopyUnderWay
     from .copying import FollowParts, Tally
     from .erasures import ErasureClaims
     from .sources import Source
@@ -109,6 +110,10 @@ class Follower:
         )
         # Of copies that wait for their next turn, by origin.
         self._claims: dict[str, ErasureClaims] = {}
+
+    def copy_under_way(self, origin: str) -> CopyUnderWay | None:
+        """Tell how far the copy of a log is; None if none is being made."""
+        return self._parts.copies.find(origin)
 
     async def sync(
         self, peer_name: str, list_name: str, *, progress: Progress | None = None

@@ -13,6 +13,7 @@ Source: SPEC.md#mirroring.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ from .freshness import Freshness, freshness
 from .published import read_bodies, read_entries, read_tile
 from .receipts import build_receipt
 from .serve import is_active_peer, wait_for_note
+from .static_files import Draft
 
 if TYPE_CHECKING:
     from hashlight_node.model import Clock, Log, Peer, Permission
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from .disclosure import Audience
     from .freshness import FreshnessRules
     from .notices import Notices
+    from .representations import Coding
+    from .static_files import StaticFile, StaticFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class Mirroring:
         notices: Wakes long polls.
         rules: How old a copy may be that is passed on.
         clock: Unix seconds.
+        files: Of what a proxy sends for us, if one does.
     """
 
     def __init__(
@@ -76,11 +81,13 @@ class Mirroring:
         notices: Notices,
         rules: FreshnessRules,
         clock: Clock,
+        files: StaticFiles | None = None,
     ) -> None:
         self._database = database
         self._notices = notices
         self._rules = rules
         self._clock = clock
+        self._files = files
 
     async def checkpoint(
         self, peer: Peer, origin_hash: str, *, etag: str | None, seconds: int
@@ -156,6 +163,35 @@ class Mirroring:
             return read_bodies(conn, copy.log, bundle, copy.audience)
 
         return await self._database.read(read)
+
+    async def file(
+        self,
+        peer: Peer,
+        origin_hash: str,
+        resource: TileId | EntryBundleId | BodyBundleId,
+        coding: Coding,
+    ) -> StaticFile | None:
+        """Name a file of a tile or bundle for a proxy to send.
+
+        Returns:
+            None if there is none, and the content is to be asked for.
+
+        Raises:
+            NotServedError: The copy has no such tile or bundle.
+        """
+        files = self._files
+        if files is None:
+            return None
+        wanted = files.want(resource, coding)
+
+        def read(conn: Connection) -> StaticFile | Draft | None:
+            copy = self._copy_for(conn, peer, origin_hash)
+            return files.find(conn, copy.log, copy.audience, wanted)
+
+        found = await self._database.read(read)
+        if isinstance(found, Draft):
+            return await asyncio.to_thread(files.keep, found)
+        return found
 
     async def receipt(self, peer: Peer, origin_hash: str, leaf_index: int) -> bytes:
         """Give one record with its proof.

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Literal
 
 from hashlight_node.model import RecordState, Role
 from hashlight_node.store import logs, records
+from hashlight_node.store.bodies import read_record
+from hashlight_node.store.meanings import meaning_of
 from hashlight_node.store.reissues import current_ref
 from hashlight_protocol import (
     SALT_BYTES,
     Body,
     BodyStatus,
     Erase,
-    Indicator,
     ListNote,
     LogInfo,
     Meta,
@@ -27,7 +28,6 @@ from hashlight_protocol import (
     encode_ref,
     list_id,
     log_origin,
-    parse_record,
     parse_ref,
     sign_list_note,
 )
@@ -49,9 +49,11 @@ if TYPE_CHECKING:
 
     from hashlight_node.model import Clock, Log, SignalChange
     from hashlight_node.store.database import Connection, Database
+    from hashlight_node.store.meanings import Meaning
     from hashlight_protocol import Entry, JsonValue
 
     from .applied import FollowsCommits
+    from .room import Room
     from .signing import LogSigning
 
 __all__ = ["IdempotencyKey", "Publisher", "WithdrawalKind"]
@@ -86,9 +88,10 @@ class Publisher:
         clock: Unix seconds.
         node_name: This node.
         on_advanced: Told the origin of a log with a new checkpoint, after the commit.
+        room: Whether there is room for new records; there always is if None.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- its collaborators, by name
         self,
         *,
         database: Database,
@@ -97,7 +100,9 @@ class Publisher:
         clock: Clock,
         node_name: str,
         on_advanced: Callable[[str], None],
+        room: Room | None = None,
     ) -> None:
+        self._room = room
         self._database = database
         self._keyring = signing.keyring
         self._signing = signing
@@ -116,10 +121,12 @@ class Publisher:
         Raises:
             MalformedError: The name is none, or `meta` cannot stand in a list note.
             ListExistsError: This node has a list of that name.
+            NoRoomError: The disk is nearly full.
             KeyExistsError: The log has existed before and may have signed
                 checkpoints that peers remember; it cannot start anew.
         """
         origin = log_origin(self._node_name, list_name, _FIRST_EPOCH)
+        self._require_room()
 
         def create(conn: Connection) -> Log:
             if logs.find_own_log(conn, self._node_name, list_name) is not None:
@@ -179,6 +186,7 @@ class Publisher:
 
         Raises:
             EmptyRequestError: There is no body.
+            NoRoomError: The disk is nearly full.
             ProtocolError: A body is not a record. Nothing is published.
             UnknownListError: This node has no such list.
             ListInactiveError: The list takes no more entries.
@@ -188,6 +196,7 @@ class Publisher:
         """
         if not bodies:
             raise EmptyRequestError
+        self._require_room()
         prepared = await asyncio.to_thread(
             _prepare, list_id(self._node_name, list_name), bodies
         )
@@ -208,6 +217,7 @@ class Publisher:
                 [*prepared.bodies, *(Body(BodyStatus.NONE) for _ in superseded)],
                 signing=self._signing,
                 now=now,
+                meanings=[*prepared.meanings, *(None for _ in superseded)],
             )
             refs = tuple(
                 Ref(log.origin, done.first_index + n) for n in range(len(bodies))
@@ -296,6 +306,10 @@ class Publisher:
         """
         self._on_advanced(origin)
 
+    def _require_room(self) -> None:
+        if self._room is not None:
+            self._room.require()
+
     async def _commit(self, write: Callable[[Connection], _Written]) -> tuple[Ref, ...]:
         written = await self._database.write(
             write,
@@ -313,21 +327,20 @@ class _Prepared:
 
     entries: list[RecordEntry]
     bodies: list[Body]
+    meanings: list[Meaning]
     replaced: frozenset[int]
 
 
 def _prepare(list_of: str, bodies: Sequence[bytes]) -> _Prepared:
-    entries: list[RecordEntry] = []
-    salted: list[Body] = []
-    replaced: set[int] = set()
-    for body in bodies:
-        record = parse_record(body)
-        if isinstance(record, Indicator) and record.replaces is not None:
-            replaced.add(record.replaces)
-        salt = secrets.token_bytes(SALT_BYTES)
-        entries.append(RecordEntry(commit(list_of, salt, body)))
-        salted.append(Body(BodyStatus.PRESENT, salt, body))
-    return _Prepared(entries, salted, frozenset(replaced))
+    meanings = [meaning_of(read_record(body)) for body in bodies]
+    salts = [secrets.token_bytes(SALT_BYTES) for _ in bodies]
+    pairs = list(zip(salts, bodies, strict=True))
+    return _Prepared(
+        [RecordEntry(commit(list_of, salt, body)) for salt, body in pairs],
+        [Body(BodyStatus.PRESENT, salt, body) for salt, body in pairs],
+        meanings,
+        frozenset(it.replaces for it in meanings if it.replaces is not None),
+    )
 
 
 def _retract_replaced(replaced: frozenset[int], tree_size: int) -> list[Retract]:

@@ -6,14 +6,17 @@ signed. Who may have the log is decided by the caller, who also says for whom it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 from hashlight_node.store import logs, records
 from hashlight_node.store.forks import newest_cosigned
 from hashlight_protocol import (
     MAX_SIGNATURES,
     TILE_WIDTH,
+    BodyBundleId,
+    EntryBundleId,
     Note,
+    TileId,
     encode_body_bundle,
     encode_note,
     parse_note,
@@ -25,7 +28,6 @@ from .errors import NotServedError
 if TYPE_CHECKING:
     from hashlight_node.model import Log
     from hashlight_node.store.database import Connection
-    from hashlight_protocol import BodyBundleId, EntryBundleId, TileId
 
     from .disclosure import Audience
 
@@ -62,8 +64,7 @@ def read_tile(conn: Connection, log: Log, tile: TileId) -> bytes:
     Raises:
         NotServedError: The published tree has no such tile.
     """
-    count = log.checkpoint_size >> (8 * tile.level)
-    _check_width("tile", tile.index, tile.width, count)
+    check_published(log, tile)
     hashes = logs.read_tile(conn, log.log_id, tile.level, tile.index)
     length = tile.width * _HASH_BYTES
     if hashes is None or len(hashes) < length:
@@ -77,7 +78,7 @@ def read_entries(conn: Connection, log: Log, bundle: EntryBundleId) -> bytes:
     Raises:
         NotServedError: The published tree has no such bundle.
     """
-    _check_width("entries", bundle.index, bundle.width, log.checkpoint_size)
+    check_published(log, bundle)
     raw = logs.read_entry_bundle(conn, log.log_id, bundle.index, bundle.width)
     if raw is None:
         raise NotServedError("entries")
@@ -94,9 +95,27 @@ def read_bodies(
     Raises:
         NotServedError: The published tree has no such bundle.
     """
-    _check_width("bodies", bundle.index, bundle.width, log.checkpoint_size)
+    check_published(log, bundle)
     found = records.read_bodies(conn, log.log_id, bundle.index, bundle.width)
     return encode_body_bundle(disclose(found, audience))
+
+
+def check_published(log: Log, resource: TileId | EntryBundleId | BodyBundleId) -> None:
+    """Check that the published tree has a tile or bundle of this width.
+
+    Raises:
+        NotServedError: It has not.
+    """
+    size = log.checkpoint_size
+    match resource:
+        case TileId(level, index, width):
+            _check_width("tile", index, width, size >> (8 * level))
+        case EntryBundleId(index, width):
+            _check_width("entries", index, width, size)
+        case BodyBundleId(index, width):
+            _check_width("bodies", index, width, size)
+        case _:
+            assert_never(resource)
 
 
 def _check_width(what: str, index: int, width: int, count: int) -> None:

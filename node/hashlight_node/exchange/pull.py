@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from hashlight_node.peers.errors import (
@@ -41,10 +42,11 @@ from hashlight_protocol import (
 
 from .append import stored_frontier
 from .budgets import PLAN_SECONDS
-from .copying import Batch, Copy
+from .copying import Copy
 from .cosigning import cosigned_note
 from .forks import ForkFinder, refuse_forked
 from .own_bodies import OwnBodies
+from .storing import Storing
 from .transfer import fetch_bundles, fetch_tiles, verify_bundle
 
 if TYPE_CHECKING:
@@ -61,11 +63,12 @@ if TYPE_CHECKING:
     )
 
     from .budgets import Budget
-    from .copying import FollowParts, Tally
+    from .copies import Meter
+    from .copying import Batch, FollowParts, Tally
     from .erasures import ErasureClaims
     from .list_notes import KnownNote
     from .sources import Source
-    from .transfer import VerifiedBundle
+    from .transfer import RawBundle, VerifiedBundle
 
     Progress = Callable[[int, int], None]
 
@@ -338,32 +341,66 @@ class Pull:
     async def _copy_bundles(
         self, frontier: Frontier, span: VerifiedRange, signed: SignedCheckpoint
     ) -> None:
-        batch = Batch(span.old_size)
-        claims = self._copy.claims
+        with self._parts.copies.under_way(
+            self._origin, size=span.old_size, target_size=span.new_size
+        ) as meter:
+            await self._copy_batches(frontier, span, signed, meter)
+
+    async def _copy_batches(
+        self,
+        frontier: Frontier,
+        span: VerifiedRange,
+        signed: SignedCheckpoint,
+        meter: Meter,
+    ) -> None:
+        def report(size: int) -> None:
+            if self._progress is not None:
+                self._progress(size, span.new_size)
+
         own = OwnBodies(self._parts.database, self._copy.log)
-        bundles = fetch_bundles(self._parts.client, self._asked, span, own)
-        async with aclosing(bundles):
+        bundles_of = partial(
+            fetch_bundles,
+            self._parts.client,
+            self._asked,
+            span,
+            own,
+            has_room=self._parts.has_room,
+        )
+        count = span.new_size - span.old_size
+        async with (
+            self._parts.digesters.lend(count) as digester,
+            aclosing(bundles_of(digester)) as bundles,
+            Storing(self._copy, frontier, meter=meter, report=report) as storing,
+        ):
             async for raw in bundles:
-                if self._is_over(batch):
-                    await self._copy.store(frontier, batch)
+                if self._is_over(storing.batch):
+                    await storing.store()
                     self.is_complete = False
                     return
-                if batch.is_full:
-                    frontier = await self._copy.store(frontier, batch)
-                    self._report(frontier.size, span.new_size)
-                    batch = Batch(frontier.size)
-                bundle = await asyncio.to_thread(
-                    verify_bundle, self._asked.name, span, raw, claims
-                )
+                bundle = await self._verify(span, raw)
                 self._check_begin(bundle)
-                batch.add(bundle)
+                await storing.add(bundle)
                 if self._budget is not None:
                     self._budget.spend(len(raw.entries) + len(raw.bodies))
                 if bundle.unsupported is not None:
-                    await self._copy.stop_before(frontier, batch, bundle.unsupported)
+                    frontier = await storing.settle()
+                    await self._copy.stop_before(
+                        frontier, storing.batch, bundle.unsupported
+                    )
                     return
-        await self._copy.finish(frontier, batch, signed)
-        self._report(span.new_size, span.new_size)
+            frontier = await storing.settle()
+            await self._copy.finish(frontier, storing.batch, signed)
+            meter.size = span.new_size
+            report(span.new_size)
+
+    async def _verify(self, span: VerifiedRange, raw: RawBundle) -> VerifiedBundle:
+        claims = self._copy.claims
+        if raw.digested is not None:
+            # What is left of the work takes less time than handing it to a thread.
+            return verify_bundle(self._asked.name, span, raw, claims)
+        return await asyncio.to_thread(
+            verify_bundle, self._asked.name, span, raw, claims
+        )
 
     def _is_over(self, batch: Batch) -> bool:
         # Never before something new is in hand, so that every turn gets on.
@@ -378,10 +415,6 @@ class Pull:
                 meta = bundle.entries[0] if bundle.entries else None
                 if isinstance(meta, Meta):
                     verify_meta(meta, self._note.note)
-
-    def _report(self, size: int, target_size: int) -> None:
-        if self._progress is not None:
-            self._progress(size, target_size)
 
 
 def _keys(note: KnownNote, origin: str) -> tuple[VerifierKey, ...]:

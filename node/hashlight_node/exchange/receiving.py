@@ -50,6 +50,7 @@ from .cosigning import lines_of
 from .ended_logs import settle_ended
 from .errors import (
     FollowQuarantinedError,
+    NoRoomError,
     PeerQuarantinedError,
     UnknownFollowError,
     UnknownLogError,
@@ -212,6 +213,7 @@ class Receiver:
 
         Raises:
             UnknownLogError: As for `add_entries`.
+            NoRoomError: The disk is nearly full.
             ProtocolError: They are not the bodies of these entries. None is stored.
         """
         log = await self._parts.database.read(
@@ -223,6 +225,9 @@ class Receiver:
         entries = await self._parts.database.read(
             lambda conn: _entries(conn, log, bundle)
         )
+        if not self._parts.has_room():
+            # Entries are taken all the same: a withdrawal may be among them.
+            raise NoRoomError
         bodies = await asyncio.to_thread(parse_body_bundle, raw, bundle.width)
         list_id = parse_origin(log.origin).list_id
         await asyncio.to_thread(check_bodies, list_id, entries, bodies, first_index)

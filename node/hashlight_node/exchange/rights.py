@@ -181,6 +181,9 @@ class Rights:
         latest = await self._parts.database.read(lambda conn: _latest(conn, follow))
         if learned is None or latest is None or not _is_same_way(latest, follow):
             return
+        if not self._parts.has_room():
+            await self._put_off(latest)
+            return
         if latest.grants_version != learned.version:
             known = self._cursors.get((follow.peer_name, follow.list_name))
             if await self._ask_again(source, latest, learned, _SLICE_BUNDLES):
@@ -194,6 +197,15 @@ class Rights:
                 )
         elif learned.grant.scope == WHOLE_LIST and self._is_due(latest):
             await self._ask_again(source, latest, learned, _RETRY_BUNDLES)
+
+    async def _put_off(self, follow: Follow) -> None:
+        """Ask for what is withheld once there is room for it."""
+        key = (follow.peer_name, follow.list_name)
+        self._cursors.pop(key, None)
+        if follow.grants_version:
+            await self._parts.database.write(
+                lambda conn: peer_store.set_grants_version(conn, follow.follow_id, 0)
+            )
 
     async def _ask(self, peer: Peer) -> Mapping[str, Learned]:
         raw = await self._parts.client.fetch_grants(peer)

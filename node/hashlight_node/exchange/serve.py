@@ -9,7 +9,6 @@ signed.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from typing import TYPE_CHECKING, Final
 
 from hashlight_node.model import PeerState, Role
@@ -28,6 +27,8 @@ from .disclosure import Grantee
 from .errors import LogHeldError, UnknownLogError
 from .published import read_bodies, read_checkpoint, read_entries, read_tile
 from .receipts import build_receipt
+from .representations import etag_of
+from .static_files import Draft
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -38,21 +39,13 @@ if TYPE_CHECKING:
 
     from .life import SignsOfLife
     from .notices import Notices
+    from .representations import Coding
+    from .static_files import StaticFile, StaticFiles
 
 _TEXT_TAG: Final = 17  # A quotation mark and the first half of an entity tag.
 
 LONG_POLL_SECONDS: Final = 30
 """Longest that an answer is held back. Source: SPEC.md#limits."""
-
-
-def etag_of(content: bytes) -> str:
-    """Name a version of what we serve; strong, and equal on every restart.
-
-    The first half is the same for one text with other signatures, see `names_text`.
-    """
-    text, _, _ = content.rpartition(b"\n\n")
-    halves = (hashlib.sha256(part).hexdigest() for part in (text, content))
-    return '"{:.16}{:.32}"'.format(*halves)
 
 
 def matches_etag(header: str | None, content: bytes) -> bool:
@@ -129,6 +122,7 @@ class Serving:
         notices: Wakes long polls.
         node_name: This node.
         life: Makes our signs of life.
+        files: Of what a proxy sends for us, if one does.
     """
 
     def __init__(
@@ -138,11 +132,17 @@ class Serving:
         notices: Notices,
         node_name: str,
         life: SignsOfLife,
+        files: StaticFiles | None = None,
     ) -> None:
         self._database = database
         self._notices = notices
         self._node_name = node_name
         self._life = life
+        self._files = files
+        # Who may have which log, as of one commit. Only grants are remembered: a
+        # refusal takes the same time whatever there is.
+        self._decided_at = -1
+        self._decided: dict[tuple[int, str, int], tuple[Log, Grantee]] = {}
 
     async def checkpoint(self, peer: Peer, list_name: str, epoch: int) -> bytes:
         """Give a log's newest checkpoint, with the cosignatures that we collected."""
@@ -227,6 +227,47 @@ class Serving:
             return read_bodies(conn, log, bundle, _audience(conn, peer, log))
 
         return await self._database.read(read)
+
+    async def file(
+        self,
+        peer: Peer,
+        list_name: str,
+        epoch: int,
+        resource: TileId | EntryBundleId | BodyBundleId,
+        coding: Coding,
+    ) -> StaticFile | None:
+        """Name a file of a tile or bundle for a proxy to send.
+
+        Returns:
+            None if there is none, and the content is to be asked for.
+
+        Raises:
+            NotServedError: The published tree has no such tile or bundle.
+        """
+        files = self._files
+        if files is None:
+            return None
+        wanted = files.want(resource, coding)
+        # Before reading: until it changes, what was read is what there is.
+        version = self._database.version()
+        if version != self._decided_at:
+            self._decided_at, self._decided = version, {}
+        decided = self._decided
+        where = (peer.peer_id, list_name, epoch)
+        if where in decided:
+            file = files.held(*decided[where], wanted)
+            if file is not None:
+                return file
+
+        def read(conn: Connection) -> StaticFile | Draft | None:
+            log = self._granted_log(conn, peer, list_name, epoch)
+            decided[where] = (log, _audience(conn, peer, log))
+            return files.find(conn, *decided[where], wanted)
+
+        found = await self._database.read(read)
+        if isinstance(found, Draft):
+            return await asyncio.to_thread(files.keep, found)
+        return found
 
     async def receipt(
         self, peer: Peer, list_name: str, epoch: int, leaf_index: int

@@ -334,8 +334,15 @@ class Uploader:
         answer = await self._client.add_entries(upload.peer, question)
         if not isinstance(answer, Wanted):
             raise self._changed(upload)
+        known = progress.next_entry
         await self._go_on(upload, progress, answer.info)
         progress.is_uncertain = False
+        if progress.next_entry > known:
+            self._note_advance(upload)
+
+    def _note_advance(self, upload: _Upload) -> None:
+        """Forget failures: a line that carries a part each time is worth trying."""
+        self._backoff.succeeded((upload.peer.name, upload.log.origin))
 
     async def _go_on(
         self, upload: _Upload, progress: _Progress, info: MirrorInfo
@@ -372,6 +379,7 @@ class Uploader:
                 if info is not None:
                     raise self._changed(upload)
             progress.next_body = leaves.stop
+            self._note_advance(upload)
 
     async def _read_bodies(
         self, upload: _Upload, leaves: range

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ STOP: Final = signal.SIGUSR1
 """How a supervisor tells its children to stop. They ignore SIGTERM and SIGINT, which
 service managers and terminals send to all processes at once: the node must answer what
 workers passed on to it, so it stops after them, and only the supervisor knows when."""
+
+_COLLECT_AFTER: Final = (50_000, 20, 20)
+"""Objects more than before, and collections of the younger generation, after which a
+generation is collected; Python's own are 700, 10 and 10."""
 
 _log = structlog.get_logger()
 
@@ -174,6 +179,7 @@ async def _run_node(
     behind: Behind | None = None,
 ) -> None:
     async with start_node(settings, behind=behind) as running:
+        _settle_memory()
         ready()
         signalled = asyncio.create_task(stopping.wait())
         await asyncio.wait(
@@ -182,6 +188,18 @@ async def _run_node(
         signalled.cancel()
         _log.info("node is stopping")
     _log.info("node has stopped")
+
+
+def _settle_memory() -> None:
+    """Have the collector of garbage look at what is new only, and less often.
+
+    A batch of records is a hundred thousand objects that live for a moment and hold
+    no cycles. With Python's thresholds each of them makes the collector walk over all
+    that the program consists of, which took a sixth of the time of a copy.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
 
 
 def announce(settings: Settings) -> None:

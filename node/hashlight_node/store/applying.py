@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, func, select, update
 
 from hashlight_node.model import RecordState, SignalChange
 from hashlight_node.store import reissues, signals, tables, withdrawing
+from hashlight_node.store.changed_bodies import note_changed
 from hashlight_node.store.changes import record_changes
 from hashlight_node.store.contents import insert_contents, next_content_id
 from hashlight_node.store.copies import withdraw_copies
@@ -61,6 +62,22 @@ _FILL: Final = (
 )
 
 
+class _Leaf(NamedTuple):
+    """A RECORD entry that takes effect.
+
+    Attributes:
+        leaf_index: Its position in the log.
+        body: Salt and body, or why they are missing.
+        by: The entry of the same batch that withdraws it.
+        meaning: What the body means, if somebody read that before.
+    """
+
+    leaf_index: int
+    body: Body
+    by: Withdrawal | None
+    meaning: Meaning | None
+
+
 class _Draft(NamedTuple):
     """A record about to be stored, or to be given its body.
 
@@ -90,7 +107,7 @@ class _Draft(NamedTuple):
         return self.original is not None and self.original.content_id is not None
 
 
-def apply_entries(
+def apply_entries(  # noqa: PLR0913 -- one log, what it gets, and what is known of it
     connection: Connection,
     log: Log,
     first_index: int,
@@ -98,6 +115,7 @@ def apply_entries(
     bodies: Sequence[Body],
     *,
     now: int,
+    meanings: Sequence[Meaning | None] = (),
 ) -> list[SignalChange]:
     """Let verified entries take effect, all of them or, on an error, none.
 
@@ -114,6 +132,8 @@ def apply_entries(
         bodies: One for each entry, verified. ERASED means that the caller knows of a
             verified ERASE, in this batch or later, that covers the entry.
         now: Unix seconds.
+        meanings: What `read_meaning` gives for each body, as far as it was asked
+            before the transaction began: one for each entry, or none at all.
 
     Returns:
         Signals that became live or died, in the order in which to apply that.
@@ -129,10 +149,11 @@ def apply_entries(
     effects = resolve(withdrawals)
     end = first_index + len(entries)
     withdrawn = _by_leaf(clip(effects, first_index, end))
+    known = meanings or (None,) * len(entries)
     leaves = [
-        (leaf_index, body, withdrawn.get(leaf_index))
-        for leaf_index, (entry, body) in enumerate(
-            zip(entries, bodies, strict=True), first_index
+        _Leaf(leaf_index, body, withdrawn.get(leaf_index), meaning)
+        for leaf_index, (entry, body, meaning) in enumerate(
+            zip(entries, bodies, known, strict=True), first_index
         )
         if isinstance(entry, RecordEntry)
     ]
@@ -189,6 +210,7 @@ def fill_bodies(
         )
         rows = connection.execute(query)
         drafts.extend(_fill(row, bodies[row.leaf_index]) for row in rows)
+    note_changed(connection, [(log.log_id, it.leaf_index) for it in drafts])
     families = _families_of(connection, log.log_id, drafts)
     changes = _update(connection, log.log_id, drafts, families)
     join_families(connection, log.log_id, families)
@@ -208,21 +230,22 @@ def _by_leaf(effects: Iterable[Effect]) -> dict[int, Withdrawal]:
 
 
 def _draft(
-    leaves: Sequence[tuple[int, Body, Withdrawal | None]],
+    leaves: Sequence[_Leaf],
     originals: Mapping[int, Original],
     first_id: int,
 ) -> list[_Draft]:
     return [
-        _reissued(_new_draft(record_id, leaf_index, body, by), originals)
-        for record_id, (leaf_index, body, by) in enumerate(leaves, first_id)
+        _reissued(_new_draft(record_id, leaf), originals)
+        for record_id, leaf in enumerate(leaves, first_id)
     ]
 
 
-def _new_draft(
-    record_id: int, leaf_index: int, body: Body, by: Withdrawal | None
-) -> _Draft:
+def _new_draft(record_id: int, leaf: _Leaf) -> _Draft:
+    leaf_index, body, by, known = leaf
     is_present = body.status == BodyStatus.PRESENT
-    meaning = read_meaning(body.body) if is_present else NOTHING
+    meaning = NOTHING
+    if is_present:
+        meaning = read_meaning(body.body) if known is None else known
     status, state = BodyStatus.WITHHELD, RecordState.WITHHELD
     if body.status == BodyStatus.ERASED or (by is not None and by.is_erase):
         status, state, body = BodyStatus.ERASED, RecordState.ERASED, _NO_BODY
@@ -398,6 +421,15 @@ def _insert_meanings(
         for type_name, value, quality in it.meaning.claims
     ]
     return signals.add_claims(connection, log_id, claims)
+
+
+def columns_of(statement: Opinion | Sighting) -> tuple[object, ...]:
+    """Say in which table a statement stands, and what its row holds behind its id."""
+    match statement:
+        case Opinion() as opinion:
+            return (tables.opinions.name, *_opinion(opinion))
+        case Sighting() as sighting:
+            return (tables.sightings.name, *_sighting(sighting))
 
 
 def _opinion(opinion: Opinion) -> tuple[object, ...]:

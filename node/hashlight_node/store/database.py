@@ -21,13 +21,16 @@ from sqlalchemy import Connection, inspect
 from typing_extensions import override
 
 from hashlight_node.store.backends import backend_of
+from hashlight_node.store.changed_bodies import collecting
 from hashlight_node.store.errors import SchemaError
 from hashlight_node.store.tables import SCHEMA_REVISION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
 
     from hashlight_node.store.backends import Backend, Writer
+    from hashlight_node.store.changed_bodies import BundlePlace, KeepsBodies
 
 # Code above the store knows no SQL: it takes the type of what it passes through here.
 __all__ = ["Connection", "Database", "Reader", "on_commit"]
@@ -140,6 +143,7 @@ class Database(Reader):
         self._writing = ThreadPoolExecutor(1, "store-writer")
         self._commits = _Commits()
         self._is_shared = False
+        self._copies: KeepsBodies | None = None
 
     @classmethod
     def open(cls, url: str, *, shared: bool = False) -> Self:
@@ -230,6 +234,10 @@ class Database(Reader):
             self._writing, self._write, function, after_commit, then
         )
 
+    def keep_with(self, copies: KeepsBodies) -> None:
+        """Have copies of body bundles follow what is written from now on."""
+        self._copies = copies
+
     async def scrub(self) -> None:
         """Make sure that what an ERASE destroyed is in none of the files any more.
 
@@ -237,10 +245,11 @@ class Database(Reader):
         it was applied.
 
         Raises:
-            ScrubError: Readers kept old pages in use; try again.
+            ScrubError: Readers kept old pages in use, or a copy could not be destroyed;
+                try again.
         """
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._writing, self._writer.scrub)
+        await loop.run_in_executor(self._writing, self._scrub)
 
     def _read_settled(self, function: Callable[[Connection], T]) -> tuple[T] | None:
         """Read; None if a commit was or became half announced meanwhile."""
@@ -256,11 +265,13 @@ class Database(Reader):
         after_commit: Callable[[T], None] | None,
         then: Callable[[T], None] | None,
     ) -> T:
+        changed: AbstractSet[BundlePlace] = frozenset()
         try:
             committed: list[Callable[[], None]] = []
             with self._writer.transaction() as connection:
                 connection.info[_ON_COMMIT] = committed
-                result = function(connection)
+                with collecting(connection) as changed:
+                    result = function(connection)
                 self._commits.begin()
             if after_commit is not None:
                 after_commit(result)
@@ -268,9 +279,21 @@ class Database(Reader):
                 do()
         finally:
             self._commits.end()
+            # Even if something failed after the commit. If the commit failed itself, a
+            # copy too many is gone.
+            self._follow(changed)
         if then is not None:
             then(result)
         return result
+
+    def _follow(self, changed: AbstractSet[BundlePlace]) -> None:
+        if self._copies is not None and changed:
+            self._copies.forget(changed)
+
+    def _scrub(self) -> None:
+        self._writer.scrub()
+        if self._copies is not None:
+            self._copies.scrub()
 
     @override
     def _close(self) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import func, select
 
 from hashlight_node.store import tables
-from hashlight_node.store.statements import upsert
+from hashlight_node.store.statements import total, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -85,7 +85,7 @@ def states_at(connection: Connection, at: int) -> list[PastState]:
         .subquery()
     )
     erased = (
-        select(func.coalesce(func.sum(_withdrawals.c.range_count), 0))
+        select(total(_withdrawals.c.range_count))
         .where(
             _withdrawals.c.log_id == newest.c.log_id,
             _withdrawals.c.leaf_index >= newest.c.tree_size,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
 
+from hashlight_node.store.bodies import read_record
 from hashlight_protocol import (
     Indicator,
     Opinion,
     ProtocolError,
     Sighting,
     UnknownRecord,
-    parse_record,
 )
+
+if TYPE_CHECKING:
+    from hashlight_protocol import Record
 
 
 class Meaning(NamedTuple):
@@ -56,12 +59,16 @@ def read_meaning(body: bytes) -> Meaning:
     node's mistake never stops its list. It only matches nothing.
     """
     try:
-        record = parse_record(body)
+        return meaning_of(read_record(body))
     except ProtocolError:
         return _INVALID
+
+
+def meaning_of(record: Record) -> Meaning:
+    """Give what a record means that was read already."""
     match record:
         case Indicator():
-            return _meaning_of(record)
+            return _meaning_of_indicator(record)
         case Opinion() | Sighting():
             return Meaning(record.type, statement=record)
         case UnknownRecord():
@@ -78,7 +85,7 @@ def shown(evidence: str) -> tuple[tuple[dict[str, object], ...], str, str, int]:
     return tuple(map(_label_of, labels)), source, review, created_at
 
 
-def _meaning_of(record: Indicator) -> Meaning:
+def _meaning_of_indicator(record: Indicator) -> Meaning:
     labels = [
         (label.scheme, label.value, label.jurisdiction, label.assigned_by)
         for label in record.labels

@@ -11,7 +11,7 @@ from hashlight_node.model import RecordState
 from hashlight_node.store import tables
 from hashlight_node.store.reissues import other_names
 from hashlight_node.store.signals import LISTS_THAT_COUNT
-from hashlight_node.store.statements import rows_where_in, upsert
+from hashlight_node.store.statements import rows_where_in, total, upsert
 from hashlight_protocol import Ref, Sighting
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _TOTALS: Final = (
         _sightings.c.ref_index,
         _logs.c.node,
         _sightings.c.outcome,
-        func.sum(_sightings.c.count).label("count"),
+        total(_sightings.c.count).label("count"),
         func.min(_sightings.c.first_at).label("first_at"),
         func.max(_sightings.c.last_at).label("last_at"),
     )

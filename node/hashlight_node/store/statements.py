@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from sqlalchemy import (
     BigInteger,
@@ -20,11 +20,15 @@ from sqlalchemy import (
     Table,
     Text,
     Update,
+    any_,
     bindparam,
+    func,
     insert,
     literal_column,
 )
+from sqlalchemy import column as sql_column
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql import visitors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -50,6 +54,11 @@ _SIZES: Final = (1, 8, 64, 1000)
 _CHUNK: Final = _SIZES[-1]
 """Values in one `IN (…)`; far below what any database allows, and enough to be fast."""
 
+_FEW: Final = 8
+"""Values from which on PostgreSQL is given them as one array."""
+
+_ARRAY: Final = 10_000
+
 
 def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
     """Start an INSERT that can go on with `on_conflict_do_…`."""
@@ -65,6 +74,11 @@ def has_changed(
     # By a row that comes back, because drivers disagree about counting inserted rows.
     one: ColumnElement[int] = literal_column("1")
     return connection.execute(statement.returning(one)).first() is not None
+
+
+def total(column: ColumnElement[int]) -> ColumnElement[int]:
+    """Add up a column, 0 if there are no rows; an integer everywhere, unlike `sum`."""
+    return func.coalesce(func.sum(column), 0).cast(BigInteger)
 
 
 def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -87,6 +101,14 @@ def rows_where_in(
         column: A column of it.
         values: The values.
     """
+    if connection.dialect.name == "postgresql" and len(values) > _FEW:
+        # One parameter, however many values: there, statements of a thousand take
+        # longer to send and to plan than to run.
+        sql, before, after = _compiled_any(query, column)
+        for start in range(0, len(values), _ARRAY):
+            array = list(values[start : start + _ARRAY])
+            yield from connection.exec_driver_sql(sql, (*before, array, *after))
+        return
     for part in chunks(values):
         # A few sizes, filled up with a value that is there, are a few statements that
         # stay prepared; one for each length would be a thousand.
@@ -125,9 +147,14 @@ def update_rows(
     Args:
         connection: In a write transaction.
         statement: A constant, so that it is compiled once; two parameters or more.
-        rows: Its parameters by name.
+        rows: Its parameters by name. Each row concerns another row of the table.
     """
-    if rows:
+    if connection.dialect.name == "postgresql" and len(rows) > _FEW:
+        sql, names = _compiled_for_all(statement)
+        for part in chunks(rows):
+            columns = [[row[name] for row in part] for name in names]
+            connection.exec_driver_sql(sql, tuple(columns))
+    elif rows:
         sql, names = _compiled(connection.dialect.name, statement)
         connection.exec_driver_sql(sql, list(map(itemgetter(*names), rows)))
 
@@ -178,3 +205,41 @@ def _compiled_in(
     # The query's own constants stand around the values, which are None until then.
     first = parameters.index(None)
     return compiled.string, parameters[:first], parameters[first + size :]
+
+
+@cache
+def _compiled_any(
+    query: Select[*tuple[Any, ...]], column: ColumnElement[int]
+) -> tuple[str, Sequence[object], Sequence[object]]:
+    values = bindparam("values", type_=postgresql.ARRAY(BigInteger))
+    compiled = query.where(column == any_(values)).compile(
+        dialect=_DIALECTS["postgresql"]
+    )
+    names, given = compiled.positiontup or [], compiled.params
+    at = names.index("values")
+    parameters = [given[name] for name in names]
+    return compiled.string, parameters[:at], parameters[at + 1 :]
+
+
+@cache
+def _compiled_for_all(statement: Update) -> tuple[str, tuple[str, ...]]:
+    """Turn an UPDATE of one row into one of many, whose values come as arrays."""
+    # Only then do parameters have the types of the columns that they are for.
+    parameters = statement.compile(dialect=_DIALECTS["postgresql"]).binds
+    arrays = [
+        bindparam(f"all_{name}", type_=postgresql.ARRAY(it.type))
+        for name, it in parameters.items()
+    ]
+    given = (
+        func.unnest(*arrays)
+        .table_valued(*(sql_column(name, it.type) for name, it in parameters.items()))
+        .render_derived(name="given")
+    )
+
+    def from_arrays(element: object, **_: object) -> ColumnElement[Any] | None:
+        return given.c[element.key] if isinstance(element, BindParameter) else None
+
+    joined = visitors.replacement_traverse(statement, {}, from_arrays)
+    compiled = cast("Update", joined).compile(dialect=_DIALECTS["postgresql"])
+    names = (name.removeprefix("all_") for name in compiled.positiontup or ())
+    return compiled.string, tuple(names)

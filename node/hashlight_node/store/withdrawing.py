@@ -12,6 +12,7 @@ from sqlalchemy import bindparam, delete, or_, select, update
 
 from hashlight_node.model import RecordState, SignalChange
 from hashlight_node.store import signals, tables
+from hashlight_node.store.changed_bodies import note_changed
 from hashlight_node.store.contents import erase_contents
 from hashlight_node.store.statements import chunks, update_rows
 from hashlight_protocol import BodyStatus, Reason
@@ -43,6 +44,7 @@ _DOWN: Final = (
 )
 COLUMNS: Final = (
     _records.c.record_id,
+    _records.c.log_id,
     _records.c.leaf_index,
     _records.c.state,
     _records.c.content_id,
@@ -221,6 +223,7 @@ def _take(
 
 
 def _destroy(connection: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> None:
+    note_changed(connection, [(row.log_id, row.leaf_index) for row in rows])
     record_ids = [row.record_id for row in rows]
     for part in chunks(record_ids):
         connection.execute(

@@ -39,6 +39,7 @@ from hashlight_node.api.server import port_of, start_server
 from hashlight_node.exchange.errors import (
     ExchangeError,
     LogHeldError,
+    NoRoomError,
     StoreSilentError,
     UnconfirmedError,
     UnknownLogError,
@@ -92,6 +93,7 @@ OURS = {
     LastSignedError,
     LogHeldError,
     NodeUnavailableError,
+    NoRoomError,
     PeerClockSkewError,
     PeerUnavailableError,
     ScrubError,

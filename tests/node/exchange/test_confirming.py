@@ -10,12 +10,12 @@ from hashlight_node.matching.candidates import Candidate, Candidates
 from hashlight_node.matching.judging import Criteria, assemble
 from hashlight_node.matching.matcher import Matcher
 from hashlight_node.matching.policy import Policy
-from hashlight_node.store import signals, sqlite
-from hashlight_node.store.migrate import migrate
+from hashlight_node.store import signals
 from hashlight_protocol import Reason, Retract, Signal
 from support.clock import START
 from support.made_records import indicator, md5_of, pdq_of
 from support.stored_log import StoredLog, present
+from support.stores import make_store, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,12 +28,8 @@ import pytest
 
 @pytest.fixture
 def conn(tmp_path: Path) -> Iterator[Connection]:
-    url = f"sqlite:///{tmp_path / 'hashlight.db'}"
-    migrate(url)
-    engine = sqlite.writer_engine(sqlite.database_path(url))
-    with engine.begin() as connection:
+    with writing(make_store(tmp_path)) as connection:
         yield connection
-    engine.dispose()
 
 
 def test_signals_that_share_a_digest_are_told_apart(

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from support.peer_simulator import PeerSimulator
 
 
+# What PostgreSQL's files keep for a while is told in docs/adr/0075.
+pytestmark = pytest.mark.sqlite
+
+
 def left_of(directory: Path, number: int, *more: bytes) -> bool:
     """Tell whether anything of a record is in a file of a node."""
     everything = b"".join(it.read_bytes() for it in sorted(directory.glob("*.db*")))

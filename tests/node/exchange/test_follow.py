@@ -445,7 +445,7 @@ async def test_a_list_must_be_followed_to_be_synced(following: Pair) -> None:
 async def test_quarantine_in_the_middle_of_a_copy_ends_it(following: Pair) -> None:
     alpha, shield = following
     log = shield.logs["ncii"]
-    log.publish(indicators(6_000))
+    log.publish(indicators(11_000))
     quarantining: list[asyncio.Task[object]] = []
 
     def quarantine(_: int, __: int) -> None:

@@ -20,6 +20,7 @@ from hashlight_protocol import Reason, parse_signal
 from support.clock import ManualClock
 from support.exchange_node import ExchangeNode
 from support.made_records import indicators, md5_of, pdq_of
+from support.stores import make_store
 
 
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[object]:
@@ -134,7 +135,7 @@ class Worker:
 
 @pytest.fixture
 async def worker(alpha: ExchangeNode, tmp_path: Path) -> AsyncIterator[Worker]:
-    database = Reader.open_reader(f"sqlite:///{tmp_path / 'alpha' / 'hashlight.db'}")
+    database = Reader.open_reader(make_store(tmp_path / "alpha"))
     yield Worker(database, alpha.clock)
     await database.close()
 

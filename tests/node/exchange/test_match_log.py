@@ -15,8 +15,8 @@ from hashlight_node.matching.policy import Policy
 from hashlight_node.store import matches
 from hashlight_node.store.database import Database
 from hashlight_node.store.matches import MatchEvent
-from hashlight_node.store.migrate import migrate
 from support.clock import START
+from support.stores import make_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,8 +27,7 @@ EVENTS = [MatchEvent(START, "review", f'{{"n":{number}}}') for number in range(5
 
 @pytest_asyncio.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    url = f"sqlite:///{tmp_path / 'hashlight.db'}"
-    migrate(url)
+    url = make_store(tmp_path)
     database = Database.open(url)
     yield database
     await database.close()

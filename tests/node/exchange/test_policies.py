@@ -9,18 +9,17 @@ from hashlight_node.matching.judging import Criteria
 from hashlight_node.matching.matcher import Matcher
 from hashlight_node.matching.policy import Policy
 from hashlight_node.store.database import Database
-from hashlight_node.store.migrate import migrate
 from hashlight_protocol import Signal
 from support.clock import ManualClock
 from support.made_records import md5_of
+from support.stores import make_store
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 async def test_memory_follows_every_change_of_the_list(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'hashlight.db'}"
-    migrate(url)
+    url = make_store(tmp_path)
     database = Database.open(url)
     criteria = Criteria(Policy(), "us.example")
     policies = Policies(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import update
 
 from hashlight_node.exchange import previewing
 from hashlight_node.exchange.previewing import OTHERS, Previews, Share
+from hashlight_node.store import tables
 from hashlight_protocol import WHOLE_LIST, GrantScope, Ref
 from support.made_records import labelled
 
@@ -80,7 +82,7 @@ async def test_a_body_that_is_no_record_is_counted_by_its_state(
 ) -> None:
     alpha, asked = previews
     await alpha.database.write(
-        lambda conn: conn.exec_driver_sql("UPDATE contents SET body = x'78'").rowcount
+        lambda conn: conn.execute(update(tables.contents).values(body=b"x")).rowcount
     )
     found = await asked.preview(PEER, "ours", WHOLE_LIST, examples=0)
     assert found.live == Share(20, 0)

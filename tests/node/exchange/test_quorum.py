@@ -10,7 +10,8 @@ import pytest
 
 from hashlight_node.exchange import quorum as quorum_rules
 from hashlight_node.exchange.quorum import Quorum
-from hashlight_node.exchange.serve import etag_of, names_text
+from hashlight_node.exchange.representations import etag_of
+from hashlight_node.exchange.serve import names_text
 from hashlight_node.model import FollowState, LogState
 from hashlight_node.peers.errors import PeerMisbehavedError
 from hashlight_protocol import (

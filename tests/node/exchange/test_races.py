@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import sqlite3
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from sqlalchemy import update
 
 from hashlight_node.exchange import acknowledgements, scrubbing
 from hashlight_node.model import LogState
 from hashlight_node.peers.errors import PeerMisbehavedError
-from hashlight_node.store import deliveries
+from hashlight_node.store import deliveries, tables
 from hashlight_node.store.database import Connection
 from hashlight_node.store.errors import ScrubError
 from hashlight_protocol import BadProofError, KnownHead, Reason
@@ -21,6 +21,7 @@ from support.exchange_node import ExchangeNode
 from support.log_simulator import LogSimulator
 from support.made_records import indicator, indicators
 from support.peer_simulator import PeerSimulator
+from support.stores import reading
 
 Pair = tuple[ExchangeNode, PeerSimulator]
 ORIGIN = "alpha.example/hsf/v1/log/ours/1"
@@ -192,32 +193,18 @@ async def test_what_was_announced_is_still_to_be_fetched(following: Pair) -> Non
     assert report.new_size == 301
 
 
-class Reader:
-    """Somebody with a long read of the database under way."""
-
-    def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path, isolation_level=None)
-        self._connection.execute("BEGIN")
-        self._connection.execute("SELECT count(*) FROM logs").fetchone()
-
-    def stop(self) -> None:
-        self._connection.execute("COMMIT")
-        self._connection.close()
-
-
 async def test_an_erasure_waits_for_readers_to_let_go(
     alpha: ExchangeNode, tmp_path: Path
 ) -> None:
     await alpha.publisher.create_list("ours", {})
     secret = indicator(1, kind="the-kind-that-will-be-erased")
     (ref,) = await alpha.publisher.publish("ours", [secret])
-    reader = Reader(tmp_path / "alpha" / "hashlight.db")
-    erasing = asyncio.create_task(
-        alpha.publisher.withdraw(ref, "erase", Reason.WITHDRAWN)
-    )
-    await asyncio.sleep(0.3)
-    assert not erasing.done()
-    reader.stop()
+    with reading(tmp_path / "alpha"):
+        erasing = asyncio.create_task(
+            alpha.publisher.withdraw(ref, "erase", Reason.WITHDRAWN)
+        )
+        await asyncio.sleep(0.3)
+        assert not erasing.done()
     await erasing
     for path in (tmp_path / "alpha").glob("hashlight.db*"):
         assert b"the-kind-that-will-be-erased" not in path.read_bytes()
@@ -232,17 +219,16 @@ async def test_no_erasure_is_acknowledged_before_its_bytes_are_gone(
     await alpha.follower.sync("shield.example", "ncii")
     log.erase(index)
     monkeypatch.setattr(scrubbing, "_PAUSES_SECONDS", (0.01,))
-    reader = Reader(tmp_path / "alpha" / "hashlight.db")
-    with pytest.raises(ScrubError):
-        await alpha.follower.sync("shield.example", "ncii")
+    with reading(tmp_path / "alpha"):
+        with pytest.raises(ScrubError):
+            await alpha.follower.sync("shield.example", "ncii")
 
-    copy = await alpha.log(log.origin)
-    assert (copy.tree_size, copy.checkpoint_size) == (3, 2)
-    assert await alpha.matches(1) == 0
-    (failed,) = await alpha.follower.sync_all()
-    assert failed.error is not None
+        copy = await alpha.log(log.origin)
+        assert (copy.tree_size, copy.checkpoint_size) == (3, 2)
+        assert await alpha.matches(1) == 0
+        (failed,) = await alpha.follower.sync_all()
+        assert failed.error is not None
 
-    reader.stop()
     report = await alpha.follower.sync("shield.example", "ncii")
     assert report.error is None
     assert (await alpha.log(log.origin)).checkpoint_size == 3
@@ -256,7 +242,7 @@ async def test_nothing_is_signed_on_top_of_a_damaged_store(
     log = await alpha.publisher.create_list("ours", {})
 
     def damage(conn: Connection) -> None:
-        conn.exec_driver_sql("UPDATE tiles SET hashes = zeroblob(32)")
+        conn.execute(update(tables.tiles).values(hashes=bytes(32)))
 
     await alpha.database.write(damage)
     with pytest.raises(BadProofError, match="do not give its root"):

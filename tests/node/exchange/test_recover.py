@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from hashlight_protocol import (
 )
 from support.exchange_node import ExchangeNode, open_exchange_node
 from support.made_records import indicators
+from support.stores import back_up, restore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -64,19 +64,13 @@ async def alpha(
         await node.peering.add_peer(shield.base, shield.vkey)
         await node.peering.grant("shield.example", "ours")
         await node.publisher.publish("ours", indicators(10))
-    shutil.copyfile(where / "hashlight.db", where / "backup.db")
+    back_up(where)
     async with node_at(where, clock) as node:
         await node.publisher.publish("ours", indicators(30, first=10))
         await copy_to(shield, node)
     restore(where)
     async with node_at(where, clock) as node:
         yield node
-
-
-def restore(where: Path) -> None:
-    for file in where.glob("hashlight.db-*"):
-        file.unlink()
-    shutil.copyfile(where / "backup.db", where / "hashlight.db")
 
 
 async def copy_to(shield: PeerSimulator, alpha: ExchangeNode) -> None:

@@ -13,7 +13,8 @@ from hashlight_node.exchange.errors import (
     UnknownLogError,
     WithheldError,
 )
-from hashlight_node.exchange.serve import etag_of, matches_etag
+from hashlight_node.exchange.representations import etag_of
+from hashlight_node.exchange.serve import matches_etag
 from hashlight_node.model import Peer
 from hashlight_protocol import (
     Body,

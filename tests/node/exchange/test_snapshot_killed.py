@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hashlight_node.matching.snapshot import Flaw
-from hashlight_node.store.migrate import migrate
 from support.kept_memory import keep_memory
 from support.made_records import md5_of, pdq_of
 from support.processes import python_path
+from support.stores import make_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,9 +81,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    url = f"sqlite:///{tmp_path / 'hashlight.db'}"
-    migrate(url)
-    return url
+    return make_store(tmp_path)
 
 
 def run_until_killed(url: str, path: Path, at_call: int, seconds: float) -> set[int]:

@@ -18,12 +18,12 @@ from hashlight_node.exchange.snapshots import discard
 from hashlight_node.matching.snapshot import Flaw, SnapshotFile
 from hashlight_node.model import SignalChange
 from hashlight_node.store import changes, signals
-from hashlight_node.store.migrate import migrate
 from hashlight_protocol import Erase, Reason, Retract
 from support.clock import START
 from support.kept_memory import keep_memory, resume_log
 from support.made_records import indicator, pdq_of
 from support.stored_log import StoredLog, present
+from support.stores import back_up, make_store, restore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,9 +34,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    url = f"sqlite:///{tmp_path / 'hashlight.db'}"
-    migrate(url)
-    return url
+    return make_store(tmp_path)
 
 
 @pytest.fixture
@@ -234,15 +232,14 @@ async def test_a_snapshot_of_another_history_is_not_used(
 ) -> None:
     async with keep_memory(url, path) as memory:
         log = await start(memory, 2)
-    database = tmp_path / "hashlight.db"
-    backup, newer = tmp_path / "backup", tmp_path / "newer"
-    shutil.copy(database, backup)
+    newer = tmp_path / "newer"
+    back_up(tmp_path)
     async with keep_memory(url, path) as memory:
         await memory.append(log, present(indicator(7)), now=START + 5)
         await memory.snapshots.save()
     shutil.copy(path, newer)
     # The database comes back from a backup, and goes on differently.
-    shutil.copy(backup, database)
+    restore(tmp_path)
     async with keep_memory(url, path) as memory:
         assert memory.filled.flaw is Flaw.OTHER_HISTORY
         log = await memory.database.write(resume_log)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -35,6 +33,7 @@ from hashlight_protocol import (
 )
 from support.made_records import indicators, labelled, opinion
 from support.peer_simulator import Answer
+from support.stores import reading
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -234,11 +233,8 @@ async def test_a_new_log_is_acknowledged_after_the_scrub_of_what_it_ended(
     )
     alpha.clock.advance(3600)
 
-    with closing(sqlite3.connect(tmp_path / "alpha" / "hashlight.db")) as reader:
-        reader.execute("BEGIN")
-        reader.execute("SELECT count(*) FROM records").fetchone()
-        with pytest.raises(ScrubError):
-            await alpha.follower.sync("shield.example", "ncii")
+    with reading(tmp_path / "alpha"), pytest.raises(ScrubError):
+        await alpha.follower.sync("shield.example", "ncii")
 
     assert (await alpha.log(TWO)).mirror_checkpoint is None
     assert (await alpha.record(ONE, 1)).state is RecordState.ERASED

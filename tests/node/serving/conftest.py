@@ -75,7 +75,7 @@ class Served:
     @property
     def home(self) -> Path:
         """The directory with the database, and that of the processes' sockets."""
-        return Path(self.settings.store.url.removeprefix("sqlite:///")).parent
+        return self.settings.store.directory
 
     @property
     def headers(self) -> dict[str, str]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -15,9 +13,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from sqlalchemy import text
 
 from support.made_records import md5_of
 from support.nodes import until
+from support.stores import interfering
 
 from .conftest import Served, serving, wait_until
 
@@ -99,13 +99,11 @@ async def is_known(session: aiohttp.ClientSession, number: int) -> bool | None:
 
 def prune(served: Served) -> None:
     """Forget all changes but the newest, as days do."""
-    path = served.settings.store.url.removeprefix("sqlite:///")
-    with closing(sqlite3.connect(path)) as store, store:
-        gone = store.execute(
-            "DELETE FROM signal_changes"
-            " WHERE seq < (SELECT max(seq) FROM signal_changes)"
-        )
-        assert gone.rowcount > 0
+    query = (
+        "DELETE FROM signal_changes WHERE seq < (SELECT max(seq) FROM signal_changes)"
+    )
+    with interfering(served.home) as connection:
+        assert connection.execute(text(query)).rowcount > 0
 
 
 def behind(served: Served) -> aiohttp.ClientSession:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _tokens = tables.tokens
 
+pytestmark = pytest.mark.postgresql
+
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:

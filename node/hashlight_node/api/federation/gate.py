@@ -24,6 +24,7 @@ from hashlight_protocol import (
 )
 
 from .gossip import EVIDENCE_PATH
+from .responses import SENT_BY_PROXY
 from .uploads import is_upload
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def build_gate(authenticator: Authenticator, quotas: Quotas) -> Middleware:
             try:
                 await _send(request, response)
             finally:
-                quotas.charge_peer(peer.name, request.writer.output_size)
+                sent_bytes = request.writer.output_size + request.get(SENT_BY_PROXY, 0)
+                quotas.charge_peer(peer.name, sent_bytes)
             return response
 
     return gate

@@ -20,10 +20,13 @@ from hashlight_protocol import (
     parse_tile_path,
 )
 
+from .negotiation import choose_coding
 from .parts import PARTS
 from .responses import (
     NOT_KEPT,
+    file_response,
     immutable_response,
+    is_file_wanted,
     note_response,
     poll_response,
     revalidated_response,
@@ -91,7 +94,12 @@ async def get_resource(request: Request) -> web.Response:
     """
     serving = request.app[PARTS].serving
     where = (request[PEER], *_log(request))
-    match parse_resource(request):
+    resource = parse_resource(request)
+    if is_file_wanted(request):
+        file = await serving.file(*where, resource, choose_coding(request))
+        if file is not None:
+            return file_response(request, file)
+    match resource:
         case TileId() as tile:
             return immutable_response(await serving.tile(*where, tile))
         case EntryBundleId() as bundle:

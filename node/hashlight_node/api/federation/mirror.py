@@ -13,10 +13,13 @@ from hashlight_node.api.authentication import PEER
 from hashlight_protocol import BodyBundleId, EntryBundleId, TileId
 
 from .logs import INDEX, parse_resource
+from .negotiation import choose_coding
 from .parts import PARTS
 from .responses import (
     NOT_KEPT,
+    file_response,
     immutable_response,
+    is_file_wanted,
     note_response,
     poll_response,
     revalidated_response,
@@ -93,7 +96,12 @@ async def get_resource(request: Request) -> web.Response:
     """
     mirroring = request.app[PARTS].mirroring
     where = (request[PEER], request.match_info["hash"])
-    match parse_resource(request):
+    resource = parse_resource(request)
+    if is_file_wanted(request):
+        file = await mirroring.file(*where, resource, choose_coding(request))
+        if file is not None:
+            return file_response(request, file)
+    match resource:
         case TileId() as tile:
             return immutable_response(await mirroring.tile(*where, tile))
         case EntryBundleId() as bundle:

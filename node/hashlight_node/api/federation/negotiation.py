@@ -8,19 +8,16 @@ Source: RFC 9110 sections 12.5.3 and 13.1.2; RFC 7240 section 4.3.
 
 from __future__ import annotations
 
-import gzip
 import re
-from typing import TYPE_CHECKING, Final, Literal
-
-import zstandard
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from hashlight_node.exchange.representations import Coding
+
 MAX_WAIT_SECONDS: Final = 30
 """Longest long poll. Source: SPEC.md#limits."""
-
-Coding = Literal["zstd", "gzip", "identity"]
 
 _WAIT: Final = re.compile(
     r"(?:^|[,;])[ \t]*wait[ \t]*=[ \t]*([0-9]{1,9})[ \t]*(?=[,;]|$)"
@@ -30,10 +27,6 @@ _CODING: Final = re.compile(
     r"[ \t]*(?P<name>[a-z*-]{1,16})[ \t]*"
     r"(?:;[ \t]*q=(?P<weight>[01](?:\.[0-9]{0,3})?)[ \t]*)?"
 )
-
-# Salts are half of a bundle and do not compress; a higher level gains nothing.
-_ZSTD_LEVEL: Final = 3
-_GZIP_LEVEL: Final = 6
 
 
 def wanted_wait_seconds(request: web.Request) -> int:
@@ -50,18 +43,6 @@ def known_versions(request: web.Request) -> str | None:
     """Read which versions a peer has, as one If-None-Match field; None for none."""
     fields = request.headers.getall("If-None-Match", [])
     return ", ".join(fields) if fields else None
-
-
-def coded_tag(tag: str, coding: Coding) -> str:
-    """Name a content in one coding: the same content in another is other bytes.
-
-    Args:
-        tag: Strong entity tag of the content itself, with its quotes.
-        coding: How it is sent.
-
-    Source: RFC 9110 section 8.8.3.3.
-    """
-    return tag if coding == "identity" else f'{tag[:-1]}-{coding}"'
 
 
 def names_tag(field: str | None, tag: str) -> bool:
@@ -85,15 +66,3 @@ def choose_coding(request: web.Request) -> Coding:
     if weights.get("gzip", 0) > 0:
         return "gzip"
     return "identity"
-
-
-def encode_content(content: bytes, coding: Coding) -> bytes:
-    """Compress; takes about 1 ms for 200 kB."""
-    match coding:
-        case "zstd":
-            return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(content)
-        case "gzip":
-            # The time would make two compressions of one content differ.
-            return gzip.compress(content, compresslevel=_GZIP_LEVEL, mtime=0)
-        case "identity":
-            return content

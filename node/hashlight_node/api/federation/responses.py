@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from hashlight_node.exchange.serve import etag_of
+from hashlight_node.exchange.representations import (
+    coded_tag,
+    encode_content,
+    etag_of,
+)
 
 from .negotiation import (
     choose_coding,
-    coded_tag,
-    encode_content,
     known_versions,
     names_tag,
     wanted_wait_seconds,
@@ -24,6 +26,8 @@ from .negotiation import (
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from hashlight_node.exchange.static_files import StaticFile
 
 TEXT: Final = "text/plain; charset=utf-8"
 BYTES: Final = "application/octet-stream"
@@ -33,6 +37,21 @@ _REVALIDATED: Final = "private, no-cache"
 NOT_KEPT: Final = "private, no-store"
 
 _NOT_MODIFIED: Final = 304
+STATIC_PREFIX: Final = "/hashlight-static/"
+"""Where a proxy has our files: only for itself, never for whoever asks it."""
+
+SENT_BY_PROXY: Final = web.RequestKey("sent_by_proxy", int)
+"""Bytes of an answer that a proxy sends in our place."""
+
+_ABOUT_VERSIONS: Final = (
+    "If-Match",
+    "If-Modified-Since",
+    "If-None-Match",
+    "If-Range",
+    "If-Unmodified-Since",
+    "Range",
+)
+
 # Above this, compressing takes longer than handing the work to a thread.
 _THREAD_BYTES: Final = 64 * 1024
 
@@ -51,6 +70,34 @@ def immutable_response(content: bytes) -> web.Response:
     """Answer with what can never change: a tile or an entry bundle of one width."""
     headers = {"Content-Type": BYTES, "Cache-Control": _IMMUTABLE}
     return web.Response(body=content, headers=headers)
+
+
+def is_file_wanted(request: web.Request) -> bool:
+    """Tell whether the proxy that handed a request on would send a file for us.
+
+    It says so in a field of which it lets no other value pass; a peer that says so
+    itself gets an answer without content, and nothing that it may not have. What the
+    proxy would answer otherwise than we do, by what it knows of files, it is not asked.
+    """
+    return (
+        request.method == "GET"
+        and request.headers.get("X-Sendfile-Type") == "X-Accel-Redirect"
+        and request.headers.keys().isdisjoint(_ABOUT_VERSIONS)
+    )
+
+
+def file_response(request: web.Request, file: StaticFile) -> web.Response:
+    """Answer with the head of an answer, and where a proxy finds the content."""
+    request[SENT_BY_PROXY] = file.size_bytes
+    headers = {"X-Accel-Redirect": STATIC_PREFIX + file.path, "Content-Type": BYTES}
+    if file.tag is None:
+        headers["Cache-Control"] = _IMMUTABLE
+    else:
+        headers |= {"Cache-Control": _REVALIDATED, "ETag": file.tag}
+        headers["Vary"] = "Accept-Encoding"
+        if file.coding != "identity":
+            headers["Content-Encoding"] = file.coding
+    return web.Response(headers=headers)
 
 
 async def poll_response(

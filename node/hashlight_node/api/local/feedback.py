@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from hashlight_node.exchange.errors import (
     IdempotencyConflictError,
     ListInactiveError,
+    NoRoomError,
     UnknownListError,
     UnknownRecordError,
 )
@@ -54,6 +55,7 @@ _MANY_BYTES: Final = 262_144
         BadRecordError,
         UnknownRecordError,
         ListInactiveError,
+        NoRoomError,
         IdempotencyConflictError,
     ),
 )

@@ -115,7 +115,8 @@ async def _answer_ready(request: web.Request) -> web.Response:
     own = [log for log in found if log.role is Role.OWN]
     # Lookups are answered either way, so this makes nobody take the node away.
     signing = "held" if any(log.is_held for log in own) else "ok"
-    return say({"status": "ready", "signing": signing}, 200)
+    room = request.app[PARTS].room.check()
+    return say({"status": "ready", "signing": signing, "room": room.value}, 200)
 
 
 async def require_reader_of_metrics(request: web.Request) -> None:
@@ -145,6 +146,7 @@ async def _answer_metrics(request: web.Request) -> web.Response:
 async def _refresh(parts: LocalParts) -> None:
     """Bring the metrics up to date that describe the store."""
     metrics, status = parts.metrics, await parts.inspect.status()
+    parts.room.check()
     metrics.show_lead(leads=True, silent_seconds=parts.database.silent_seconds())
     for each in status.lists:
         metrics.show_log(each.origin, each.role, each.size)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hashlight_node.exchange.publish import Publisher
     from hashlight_node.exchange.recover import Recovery
     from hashlight_node.exchange.relaying import Relaying
+    from hashlight_node.exchange.room import Room
     from hashlight_node.exchange.rotation import KeyRotation
     from hashlight_node.exchange.snapshots import Snapshots
     from hashlight_node.matching.matcher import Matcher
@@ -111,6 +112,7 @@ class LocalParts(LookupParts):
     recovery: Recovery
     snapshots: Snapshots
     matcher: Matcher
+    room: Room
     worker_metrics: Callable[[], Awaitable[Mapping[str, bytes]]] = _none
     clock_offset: Callable[[str], int | None] = lambda _: None
     snapshots_sent: Pressure = field(default_factory=for_snapshots)

@@ -14,12 +14,14 @@ from hashlight_node.exchange.errors import (
     ForeignRecordError,
     IdempotencyConflictError,
     ListInactiveError,
+    NoRoomError,
     RolledBackError,
     UnconfirmedError,
     UnknownListError,
     UnknownRecordError,
 )
 from hashlight_node.model import Scope
+from hashlight_node.store.bodies import read_record
 from hashlight_node.store.reissues import current_ref
 from hashlight_protocol import (
     BadRecordError,
@@ -29,7 +31,6 @@ from hashlight_protocol import (
     UnknownRecord,
     encode_ref,
     parse_origin,
-    parse_record,
     parse_ref,
 )
 
@@ -113,7 +114,7 @@ def encode_bodies(value: JsonValue) -> tuple[bytes, ...]:
 def _encode_body(record: JsonValue, place: str) -> bytes:
     body = orjson.dumps(record)
     try:
-        parsed = parse_record(body)
+        parsed = read_record(body)
     except BadRecordError as error:
         raise BadRecordError(place + error.pointer, error.reason) from error
     if isinstance(parsed, UnknownRecord):
@@ -134,6 +135,7 @@ def _encode_body(record: JsonValue, place: str) -> bytes:
         UnknownCriticalError,
         UnknownListError,
         ListInactiveError,
+        NoRoomError,
         RolledBackError,
         UnconfirmedError,
         IdempotencyConflictError,

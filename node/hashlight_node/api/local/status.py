@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from hashlight_node.exchange.freshness import Freshness
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hashlight_node.exchange.alerts import Alert
+    from hashlight_node.exchange.copies import CopyUnderWay
     from hashlight_node.exchange.inspect import ListStatus, PeerStatus
     from hashlight_node.exchange.standing import Standing
 
     from .models.status import (
         AlertShown,
+        CopyingShown,
         FreshnessName,
         ListStatusShown,
         PeerStatusShown,
@@ -49,7 +52,10 @@ async def get_status(call: Call[None]) -> StatusAnswer:
     status = await call.parts.inspect.status()
     return {
         "node": status.node,
-        "lists": [_show_list(each) for each in status.lists],
+        "lists": [
+            _show_list(each, call.parts.follower.copy_under_way(each.origin))
+            for each in status.lists
+        ],
         "peers": [
             _show_peer(each, status.standings, call.parts.clock_offset(each.name))
             for each in status.peers
@@ -62,7 +68,7 @@ async def get_status(call: Call[None]) -> StatusAnswer:
     }
 
 
-def _show_list(status: ListStatus) -> ListStatusShown:
+def _show_list(status: ListStatus, copy: CopyUnderWay | None) -> ListStatusShown:
     return {
         "origin": status.origin,
         "node": status.node,
@@ -76,6 +82,17 @@ def _show_list(status: ListStatus) -> ListStatusShown:
         "lag_seconds": status.lag_seconds,
         "error": status.error,
         "freshness": _NAMES[status.freshness],
+        "copying": None if copy is None else _show_copy(copy),
+    }
+
+
+def _show_copy(copy: CopyUnderWay) -> CopyingShown:
+    left = copy.seconds_left
+    return {
+        "size": copy.size,
+        "target_size": copy.target_size,
+        "entries_per_second": round(copy.per_second),
+        "seconds_left": None if left is None else ceil(left),
     }
 
 

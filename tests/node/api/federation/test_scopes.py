@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import update
 
 from hashlight_node.exchange.previewing import Previews
-from hashlight_node.store import logs, records
+from hashlight_node.store import logs, records, tables
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
     WHOLE_LIST,
@@ -246,8 +247,7 @@ async def test_a_body_that_is_no_record_is_for_the_whole_list_only(
 
     def spoil(conn: Connection) -> None:
         # What an older version of us published, or one that is yet to come.
-        statement = "UPDATE contents SET body = :body"
-        conn.exec_driver_sql(statement.replace(":body", "?"), (odd,))
+        conn.execute(update(tables.contents).values(body=odd))
 
     await database.write(spoil)
     for scope, status in (

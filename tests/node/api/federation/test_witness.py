@@ -27,7 +27,7 @@ from hashlight_protocol import (
 )
 from support.federation import World
 from support.made_records import indicators
-from support.nodes import Sender, make_settings
+from support.nodes import Sender, make_settings, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -229,14 +229,16 @@ async def test_work_counts_for_a_caller_that_has_hung_up(
     owned: Owned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = asyncio.Event()
+    begun: list[None] = []
 
     async def endless(*_: object) -> bytes:
+        begun.append(None)
         await released.wait()
         return b""
 
     monkeypatch.setattr(Witness, "add_checkpoint", endless)
     pushes = [asyncio.create_task(owned.send(b"x")) for _ in range(CONCURRENT_REQUESTS)]
-    await asyncio.sleep(0.5)
+    await until(lambda: len(begun) == CONCURRENT_REQUESTS)
     for push in pushes:
         push.cancel()
     await asyncio.wait(pushes)
@@ -245,5 +247,8 @@ async def test_work_counts_for_a_caller_that_has_hung_up(
     answer = await owned.world.ask(grants, sender=owned.sender)
     assert (answer.status, answer.problem) == (429, "rate-limited")
     released.set()
-    await asyncio.sleep(0.2)
-    assert (await owned.world.ask(grants, sender=owned.sender)).status == 200
+
+    async def has_room() -> bool:
+        return (await owned.world.ask(grants, sender=owned.sender)).status == 200
+
+    await until(has_room)

@@ -12,7 +12,6 @@ import pytest_asyncio
 from hashlight_node.exchange import as_of
 from hashlight_node.store import changes
 from hashlight_node.store import past as past_store
-from hashlight_node.store.sqlite import database_path
 from hashlight_protocol import encode_timestamp
 from support.clock import START, ManualClock
 from support.made_records import md5_of, pdq_of
@@ -255,7 +254,7 @@ async def test_an_erase_does_not_wait_for_a_long_look_into_the_past(
     asking = asyncio.create_task(past.refs(START + 1, ("pdq", pdq_of(1))))
     await asyncio.to_thread(begun.wait)
     await past.withdraw("erase", erased)
-    files = database_path(node.foundation.settings.store.url).parent.glob("*.db*")
+    files = node.foundation.settings.store.directory.glob("*.db*")
     assert not any(md5_of(2).encode() in it.read_bytes() for it in files)
     go_on.set()
     assert await asking == [[dead]]

@@ -499,5 +499,5 @@ async def test_a_node_that_was_sent_all_this_has_made_no_mistake(
     assert 'hashlight_rejects_total{listener="local",reason="malformed"}' in metrics
     assert not node.jobs.done()
     ready = json.loads((await api.get("/readyz")).content)
-    assert ready == {"status": "ready", "signing": "ok"}
+    assert ready == {"status": "ready", "signing": "ok", "room": "ok"}
     assert Scope.ADMIN in set(Scope)

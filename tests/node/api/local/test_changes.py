@@ -18,6 +18,7 @@ from support.clock import ManualClock
 from support.local_api import add_token
 from support.made_records import md5_of, pdq_of
 from support.nodes import until
+from support.stores import INDEX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -327,7 +328,7 @@ async def test_what_is_erased_is_in_no_file(
     assert find_in_files(tmp_path, 1)
     await api.post("/v1/lists/ncii/erase", {"ref": refs[1], "reason": "withdrawn"})
     assert find_in_files(tmp_path, 1) == []
-    assert "hashlight.db.index" in find_in_files(tmp_path, 2)
+    assert INDEX in find_in_files(tmp_path, 2)
 
 
 def find_in_files(directory: Path, number: int) -> list[str]:

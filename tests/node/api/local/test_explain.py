@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import text
 
 from hashlight_node.exchange import explain as exchange_explain
 from hashlight_node.exchange import match_log
@@ -23,6 +23,7 @@ from hashlight_protocol import (
 from support.clock import START, ManualClock
 from support.local_api import add_token, run_node
 from support.made_records import md5_of, pdq_of
+from support.stores import reading
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -122,9 +123,8 @@ async def test_what_matched_is_written_down_without_its_value(
             "truncated": False,
         }
     ]
-    rows = sqlite3.connect(tmp_path / "alpha.example" / "hashlight.db")
-    (event,) = rows.execute("SELECT event FROM matches").fetchone()
-    rows.close()
+    with reading(tmp_path / "alpha.example") as rows:
+        (event,) = rows.execute(text("SELECT event FROM matches")).one()
     assert md5_of(1) not in event
 
 
@@ -383,9 +383,8 @@ async def test_a_node_that_stops_stores_what_waits(tmp_path: Path) -> None:
         await api.create_list()
         await api.publish("ncii", record(1))
         await api.post("/v1/lookup", md5_query(1))
-    rows = sqlite3.connect(tmp_path / "alpha.example" / "hashlight.db")
-    assert rows.execute("SELECT count(*) FROM matches").fetchone() == (1,)
-    rows.close()
+    with reading(tmp_path / "alpha.example") as rows:
+        assert rows.execute(text("SELECT count(*) FROM matches")).scalar() == 1
 
 
 async def test_by_default_nothing_is_written_down(tmp_path: Path) -> None:

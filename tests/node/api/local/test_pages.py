@@ -65,7 +65,7 @@ async def test_a_node_that_runs_is_alive_and_ready(api: LocalApi) -> None:
     stranger = api.without_token()
     assert (await stranger.get("/healthz")).json == {"status": "alive"}
     ready = (await stranger.get("/readyz")).json
-    assert ready == {"status": "ready", "signing": "ok"}
+    assert ready == {"status": "ready", "signing": "ok", "room": "ok"}
 
 
 async def test_a_node_whose_store_does_not_answer_is_not_ready(

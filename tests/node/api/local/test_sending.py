@@ -15,6 +15,7 @@ from hashlight_node.api.local.pressure import Pressure
 from hashlight_node.api.local.sending import write_in_time
 from hashlight_node.api.server import start_server
 from support.local_api import run_node
+from support.nodes import until
 from support.pictures import PHOTOS
 
 if TYPE_CHECKING:
@@ -127,14 +128,16 @@ async def test_who_holds_snapshots_does_not_make_others_wait(
         made = await api.get("/v1/snapshot")
         assert made.status == 200
         never = asyncio.Event()
+        stalled: list[None] = []
 
         async def stall(*_: object) -> None:
+            stalled.append(None)
             await never.wait()
 
         with monkeypatch.context() as patch:
             patch.setattr(answers, "write_in_time", stall)
             held = [await hold(api, "GET /v1/snapshot") for _ in range(2)]
-            await asyncio.sleep(0.3)
+            await until(lambda: len(stalled) == 2)
         reply = await api.get("/v1/snapshot")
         assert (reply.status, reply.code) == (429, "rate-limited")
         assert reply.headers["Retry-After"] == "10"

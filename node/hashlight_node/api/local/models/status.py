@@ -15,6 +15,20 @@ from .wire import Count, HexHash, Timestamp
 FreshnessName = Literal["fresh", "warn", "no-relay", "stale"]
 
 
+class CopyingShown(TypedDict):
+    """A copy that is being made."""
+
+    size: Annotated[int, Field(description="Entries that are stored and applied.")]
+    target_size: Annotated[int, Field(description="Entries there will be.")]
+    entries_per_second: Annotated[
+        int, Field(description="Since it was begun, or went on after a pause.")
+    ]
+    seconds_left: Annotated[
+        int | None,
+        Field(description="What the rest takes at that pace. Null: not known yet."),
+    ]
+
+
 class ListStatusShown(TypedDict):
     """One list, own or followed."""
 
@@ -35,6 +49,10 @@ class ListStatusShown(TypedDict):
     freshness: Annotated[
         FreshnessName,
         Field(description="What the copy may still be used for; `fresh` for our own."),
+    ]
+    copying: Annotated[
+        CopyingShown | None,
+        Field(description="How far the copy is. Null if none is being made."),
     ]
 
 
