@@ -18,7 +18,7 @@ from hashlight_node.exchange.static_files import StaticFiles
 from hashlight_node.keys import OwnDescriptor, load_keyring
 from hashlight_node.last_signed import LastSigned
 from hashlight_node.matching.index import kernel_name
-from hashlight_node.observability import Metrics
+from hashlight_node.metrics import Metrics
 from hashlight_node.store import allowed
 from hashlight_node.store.database import Database
 from hashlight_protocol import SPEC_VERSION

@@ -35,7 +35,7 @@ from hashlight_node.exchange.notices import Notices
 from hashlight_node.exchange.serve import Serving
 from hashlight_node.exchange.snapshots import Filled
 from hashlight_node.keys import KeyFileError, load_keyring, read_published_descriptor
-from hashlight_node.observability import Metrics
+from hashlight_node.metrics import Metrics
 from hashlight_node.store.database import Database, Reader
 from hashlight_node.store.errors import (
     DatabaseInUseError,

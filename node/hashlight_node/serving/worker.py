@@ -24,7 +24,7 @@ from hashlight_node.exchange.catching_up import CatchUp
 from hashlight_node.exchange.live import LiveView
 from hashlight_node.exchange.lookup import Lookup
 from hashlight_node.exchange.match_log import MatchBuffer
-from hashlight_node.observability import Metrics
+from hashlight_node.metrics import Metrics
 from hashlight_node.store import changes
 from hashlight_node.store.database import Reader
 from hashlight_protocol import SPEC_VERSION

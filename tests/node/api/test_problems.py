@@ -47,7 +47,8 @@ from hashlight_node.exchange.errors import (
 from hashlight_node.keys import SignerUnavailableError
 from hashlight_node.last_signed import LastSignedError
 from hashlight_node.matching.image import ImageRefusedError
-from hashlight_node.observability import Metrics, configure_logging, render_metrics
+from hashlight_node.metrics import Metrics, render_metrics
+from hashlight_node.observability import configure_logging
 from hashlight_node.peers.errors import (
     PeerClockSkewError,
     PeerError,

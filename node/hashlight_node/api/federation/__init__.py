@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from hashlight_node.api.authentication import Authenticator
-    from hashlight_node.observability import Metrics
+    from hashlight_node.metrics import Metrics
 
 __all__ = ["FederationParts", "build_federation", "build_frame"]
 

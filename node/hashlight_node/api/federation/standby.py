@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hashlight_node.api.authentication import Authenticator
     from hashlight_node.exchange.mirroring import Mirroring
     from hashlight_node.exchange.serve import Serving
-    from hashlight_node.observability import Metrics
+    from hashlight_node.metrics import Metrics
 
     PassOn = Callable[[web.Request, bytes | None], Awaitable[web.StreamResponse]]
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 import orjson
 from aiohttp import web
 
+from hashlight_node.metrics import METRICS_CONTENT_TYPE, render_metrics
 from hashlight_node.model import LogState, Role, Scope
-from hashlight_node.observability import METRICS_CONTENT_TYPE, render_metrics
 from hashlight_node.store import logs
 from hashlight_protocol import parse_origin
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from hashlight_node.exchange.live import MOST_SILENT_SECONDS
-from hashlight_node.observability import METRICS_CONTENT_TYPE, render_metrics
+from hashlight_node.metrics import METRICS_CONTENT_TYPE, render_metrics
 
 from .pages import require_reader_of_metrics, say
 from .parts import PARTS

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from hashlight_node.api import build_application
 from hashlight_node.api.server import FIRST
-from hashlight_node.observability import METRICS_CONTENT_TYPE, render_metrics
+from hashlight_node.metrics import METRICS_CONTENT_TYPE, render_metrics
 
 from . import bulk, lookup
 from .application import document
@@ -21,7 +21,7 @@ from .reading import expect_later
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hashlight_node.observability import Metrics
+    from hashlight_node.metrics import Metrics
 
     from .forwarding import Forwarder
     from .operations import Operation

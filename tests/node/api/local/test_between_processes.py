@@ -27,7 +27,7 @@ from hashlight_node.api.local.reading import expect_later
 from hashlight_node.api.server import port_of, start_server
 from hashlight_node.exchange import match_log
 from hashlight_node.exchange.match_log import MAX_EVENT_BYTES, MatchBuffer
-from hashlight_node.observability import Metrics
+from hashlight_node.metrics import Metrics
 from hashlight_node.store.matches import MatchEvent
 from hashlight_protocol import MalformedError
 
