@@ -158,6 +158,16 @@ def _keep_files(
     return files
 
 
+def clear_files(settings: Settings) -> None:
+    """Remove the files that a proxy sends: nobody here hears of what is erased.
+
+    Raises:
+        OSError: They cannot be removed.
+    """
+    if settings.federation.static_directory:
+        StaticFiles(Path(settings.federation.static_directory)).begin()
+
+
 def _watch_room(settings: Settings, metrics: Metrics) -> Room:
     def show(free: int, state: RoomState) -> None:
         metrics.show_room(free, list(RoomState).index(state))

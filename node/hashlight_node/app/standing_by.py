@@ -46,6 +46,7 @@ from hashlight_node.store.errors import (
 from hashlight_node.store.leading import Leader, find_leader, named
 from hashlight_protocol import SPEC_VERSION
 
+from .foundation import clear_files
 from .judging import build_criteria
 from .keys import key_access
 from .memory import Claimed, Memory, forget_snapshot, load_memory
@@ -75,9 +76,9 @@ _LOOK_SECONDS: Final = 0.05
 _KEYLESS_SECONDS: Final = 10.0
 """How long not to try to lead after keys were missing."""
 
-_PATIENCE_SECONDS: Final = 15.0
+_PATIENCE_SECONDS: Final = 20.0
 """How long a request waits for somebody to lead: longer than the server takes to notice
-that a machine is lost."""
+that a machine is lost, and than a leader takes to finish what it has begun."""
 
 _log = structlog.get_logger()
 
@@ -222,9 +223,14 @@ class Standby:
         except (DatabaseInUseError, DatabaseUnavailableError, ScrubError):
             return None
 
-    async def _take_over(self, database: Database) -> Claimed:
+    async def _take_over(self, database: Database) -> Claimed | None:
         await self.stop_following()
-        mark = await self._database.read(self._feed.hand_over)
+        try:
+            mark = await self._database.read(self._feed.hand_over)
+        except FeedLostError:
+            # Nothing may be led with such memory: we stand by anew, with another.
+            await database.close()
+            return None
         self._lead.leader = Leader(self._lead.own)
         shared = self._shared
         # It is as of now, and there is no snapshot of which that could be said.
@@ -273,7 +279,8 @@ class Standby:
             if version != seen and await self._catch_up():
                 seen = version
             changed_at = _keys_changed_at(self._shared.settings)
-            if changed_at != keys_changed_at and self._read_keys() is not None:
+            is_other = changed_at not in (None, keys_changed_at)
+            if is_other and self._read_keys() is not None:
                 keys_changed_at, seen = changed_at, None
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), _LOOK_SECONDS)
@@ -311,6 +318,7 @@ async def stand_by(shared: Shared, memory: Memory | None) -> AsyncIterator[Stand
     settings, clock = shared.settings, shared.clock
     async with AsyncExitStack() as stack:
         keyring = _load_keys(settings)
+        clear_files(settings)
         database = Reader.open_reader(settings.store.url)
         stack.push_async_callback(database.close)
         memory = memory or await load_memory(settings, database)
@@ -318,7 +326,7 @@ async def stand_by(shared: Shared, memory: Memory | None) -> AsyncIterator[Stand
         criteria = build_criteria(
             settings, clock=clock, flood_counts=shared.flood_counts
         )
-        feed = CatchUp(memory.matcher, memory.filled.mark.seq, criteria.allowed)
+        feed = CatchUp(memory.matcher, memory.filled.mark, criteria.allowed)
         view = LiveView(database, clock=clock, feed=feed)
         await view.lists()
         notices = Notices()
@@ -448,5 +456,9 @@ def _load_keys(settings: Settings) -> Keyring:
     return load_keyring(keys.directory, settings.node.name, access=key_access(settings))
 
 
-def _keys_changed_at(settings: Settings) -> int:
-    return settings.keys.directory.stat().st_mtime_ns
+def _keys_changed_at(settings: Settings) -> int | None:
+    """Tell when a key was added; None while the volume with the keys is away."""
+    try:
+        return settings.keys.directory.stat().st_mtime_ns
+    except OSError:
+        return None
