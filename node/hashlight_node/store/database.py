@@ -173,6 +173,8 @@ class Database(Reader):
             raise
         opened = cls(backend, writer)
         opened._is_shared = shared
+        # From now on it is heard who has the right, before anybody asks.
+        opened.silent_seconds()
         return opened
 
     def has_lost_right(self) -> bool:

@@ -23,8 +23,11 @@ LONGEST_HOST: Final = 40
 
 _PREFIX: Final = "hashlight"
 
+# Whoever may connect to the database can take the lock, and call itself what it likes:
+# nothing is passed on to another user's session.
 _HOLDER: Final = text(
-    "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)"
+    "SELECT CASE WHEN usename = current_user THEN application_name ELSE '' END"
+    " FROM pg_locks JOIN pg_stat_activity USING (pid)"
     " WHERE locktype = 'advisory' AND granted AND classid = 0 AND objsubid = 1"
     " AND objid = :claim AND database ="
     " (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -51,7 +54,8 @@ class Leader:
     """Who has the right to write.
 
     Attributes:
-        place: Where; None if that process serves nobody, as a command for example.
+        place: Where; None if that process serves nobody, as a command for example, or
+            is not of this node.
     """
 
     place: Place | None

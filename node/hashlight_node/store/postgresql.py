@@ -92,8 +92,10 @@ _IS_READ: Final = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
     " AND pid <> pg_backend_pid() AND age(backend_xmin) >= age(%s::xid)"
 )
+# With those that run: a commit changes the number of the next transaction only if none
+# that began later was over before.
 _NEWEST: Final = (
-    "SELECT pg_snapshot_xmax(pg_current_snapshot())::text,"  # noqa: S608 -- constants
+    "SELECT pg_current_snapshot()::text,"  # noqa: S608 -- constants
     f" (SELECT last_value FROM {_CLAIMS})"
 )
 _EPOCH: Final = 1 << 32
@@ -341,6 +343,8 @@ class CommitWatch:
 
     def _start(self) -> None:
         if self._thread is None:
+            # Until the first answer every version is another one, so nothing is old.
+            self._heard_at = time.monotonic()
             self._thread = threading.Thread(
                 target=self._run, name="store-watch", daemon=True
             )

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.pool import NullPool
 
+from hashlight_node.store.backends import backend_of
 from hashlight_node.store.database import Database, Reader
 from hashlight_node.store.leading import Leader, Place, find_leader, named
+from hashlight_node.store.postgresql import CLAIM
 from support.nodes import until
 from support.stores import make_postgresql, make_store, server
 
@@ -91,6 +96,45 @@ async def test_who_shares_hears_that_another_has_the_right_and_is_as_old_as_can_
     assert not other.has_lost_right()
     await other.close()
     await database.close()
+
+
+async def test_nobody_is_sent_to_the_session_of_another_user(
+    url: str, reader: Reader
+) -> None:
+    role = f"hashlight_stranger_{os.getpid()}"
+    with server().connect() as connection:
+        connection.execute(text(f"CREATE ROLE {role} LOGIN"))
+    address = make_url(named(url, HERE)).set(
+        drivername="postgresql+psycopg", username=role
+    )
+    engine = create_engine(address, poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            query = text("SELECT pg_try_advisory_lock(:claim)")
+            assert connection.execute(query, {"claim": CLAIM}).scalar()
+            assert await reader.read(find_leader) == Leader(None)
+    finally:
+        with server().connect() as connection:
+            connection.execute(text(f"DROP ROLE {role}"))
+
+
+async def test_who_shares_hears_of_another_although_nobody_asks_how_old_it_is(
+    url: str,
+) -> None:
+    first = Database.open(named(url, HERE), shared=True)
+    end_claims(HERE)
+    second = Database.open(named(url, THERE), shared=True)
+    await until(first.has_lost_right)
+    await first.close()
+    await second.close()
+
+
+async def test_who_was_not_asked_for_long_is_not_old(url: str) -> None:
+    watch = backend_of(url).watch()
+    # Filling memory with ten million signals takes longer than anything may be old.
+    watch._heard_at -= 60  # type: ignore[attr-defined]  # noqa: SLF001
+    assert watch.silent_seconds() < 1
+    watch.close()
 
 
 async def test_who_shares_with_nobody_is_never_old(url: str) -> None:
