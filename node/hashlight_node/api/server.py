@@ -237,6 +237,8 @@ class _SocketSite(_Site, web.SockSite):
         while True:
             try:
                 accepted, _ = queue.accept()
+            except ConnectionAbortedError:
+                continue  # That one hung up; others wait behind it.
             except OSError:
                 return
             await asyncio.get_running_loop().connect_accepted_socket(server, accepted)

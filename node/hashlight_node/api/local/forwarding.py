@@ -49,8 +49,9 @@ CALLER: Final = "X-Hashlight-Caller"
 HOPS: Final = "X-Hashlight-Hops"
 """Header in which processes of one node count how often they passed a request on."""
 
-_MOST_HOPS: Final = 4
-"""Only while the lead changes hands is it more than one."""
+_MOST_HOPS: Final = 8
+"""Two for each process that has workers, and while the lead changes hands a request may
+pass more than two of them."""
 
 _HOP_BY_HOP: Final = frozenset(
     name.lower()
@@ -136,6 +137,20 @@ class Forwarder:
         if request.body_exists:
             await request.app[BEARERS].authenticate(request.headers)
         return await self.forward_known(request)
+
+    async def forward_with_token(self, request: web.Request) -> web.StreamResponse:
+        """Answer with what another machine answers, to callers with a token of ours.
+
+        Strangers are refused here: while nobody leads each would hold one of the places
+        of those who wait for a leader.
+
+        Raises:
+            TokenMissingError: There is no token.
+            TokenInvalidError: It is none of this node.
+            NodeUnavailableError: As `forward`, and so on.
+        """
+        await request.app[BEARERS].authenticate(request.headers)
+        return await self.forward(request)
 
     async def forward_known(
         self, request: web.Request, body: bytes | None = None

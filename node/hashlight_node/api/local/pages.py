@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 from aiohttp import web
 
+from hashlight_node.exchange.live import MOST_SILENT_SECONDS
 from hashlight_node.metrics import METRICS_CONTENT_TYPE, render_metrics
 from hashlight_node.model import LogState, Role, Scope
 from hashlight_node.store import logs
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from .parts import LocalParts
 
 READY_SECONDS: Final = 2
+
+NOT_HEARD: Final = {"status": "the store does not answer"}
+"""What `/readyz` answers when lookups are not answered."""
+
 _FILES: Final = {
     "/docs": ("docs/index.html", "text/html; charset=utf-8"),
     "/docs/page.js": ("docs/page.js", "text/javascript; charset=utf-8"),
@@ -102,16 +107,19 @@ async def answer_alive(request: web.Request) -> web.Response:
 
 
 async def _answer_ready(request: web.Request) -> web.Response:
-    """Say whether lookups can be answered: the store reads, and soon enough.
+    """Say whether lookups can be answered: the store reads, soon enough, and is ours.
 
     The listener opens only after the matcher is loaded and closes first when the node
     stops, so there is nothing else to ask.
     """
+    database = request.app[PARTS].database
     try:
         async with asyncio.timeout(READY_SECONDS):
-            found = await request.app[PARTS].database.read(logs.list_logs)
+            found = await database.read(logs.list_logs)
     except TimeoutError:
-        return say({"status": "the store does not answer"}, 503)
+        return say(NOT_HEARD, 503)
+    if database.silent_seconds() > MOST_SILENT_SECONDS:
+        return say(NOT_HEARD, 503)
     own = [log for log in found if log.role is Role.OWN]
     # Lookups are answered either way, so this makes nobody take the node away.
     signing = "held" if any(log.is_held for log in own) else "ok"

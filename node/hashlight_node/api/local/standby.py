@@ -14,7 +14,7 @@ from aiohttp import web
 from hashlight_node.exchange.live import MOST_SILENT_SECONDS
 from hashlight_node.metrics import METRICS_CONTENT_TYPE, render_metrics
 
-from .pages import require_reader_of_metrics, say
+from .pages import NOT_HEARD, require_reader_of_metrics, say
 from .parts import PARTS
 from .worker import build_worker
 
@@ -49,13 +49,14 @@ def build_standby(
         version=version,
         log_requests=log_requests,
         own=(web.get("/readyz", _answer_ready), web.get("/metrics", show)),
+        pass_on=forwarder.forward_with_token,
     )
 
 
 async def _answer_ready(request: web.Request) -> web.Response:
     """Say whether lookups are answered: if what is known here is new enough."""
     if request.app[PARTS].database.silent_seconds() > MOST_SILENT_SECONDS:
-        return say({"status": "the store does not answer"}, 503)
+        return say(NOT_HEARD, 503)
     return say({"status": "ready", "signing": "elsewhere"}, 200)
 
 

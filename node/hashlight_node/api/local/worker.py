@@ -21,6 +21,8 @@ from .reading import expect_later
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from aiohttp.typedefs import Handler
+
     from hashlight_node.metrics import Metrics
 
     from .forwarding import Forwarder
@@ -38,6 +40,7 @@ def build_worker(
     version: str,
     log_requests: bool,
     own: Sequence[web.RouteDef] = (),
+    pass_on: Handler | None = None,
 ) -> web.Application:
     """Make the application of one worker, or of a process that stands by.
 
@@ -47,6 +50,7 @@ def build_worker(
         version: The node's, for the OpenAPI document.
         log_requests: Whether each request leaves a line in the log.
         own: What else it answers itself.
+        pass_on: Answers all the rest; the forwarder does if it is None.
     """
     app = build_application(
         "local",
@@ -65,7 +69,8 @@ def build_worker(
         app.router.add_route(
             described.method, described.path, described.answer, **later
         )
-    app.router.add_route("*", "/{path:.*}", forwarder.forward, **later)
+    rest = pass_on or forwarder.forward
+    app.router.add_route("*", "/{path:.*}", rest, **later)
 
     async def end_streams(_: web.Application) -> None:
         forwarder.close_event_streams()

@@ -14,6 +14,7 @@ from aiohttp.test_utils import make_mocked_request
 from hashlight_node.api import build_application
 from hashlight_node.api.errors import NodeUnavailableError, TokenMissingError
 from hashlight_node.api.local import forwarding
+from hashlight_node.api.local.bearer import Bearers, generate_secret
 from hashlight_node.api.local.counts import collect_counts
 from hashlight_node.api.local.forwarding import (
     CALLER,
@@ -28,8 +29,10 @@ from hashlight_node.api.server import port_of, start_server
 from hashlight_node.exchange import match_log
 from hashlight_node.exchange.match_log import MAX_EVENT_BYTES, MatchBuffer
 from hashlight_node.metrics import Metrics
+from hashlight_node.store.database import Reader
 from hashlight_node.store.matches import MatchEvent
 from hashlight_protocol import MalformedError
+from support.stores import make_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -293,8 +296,18 @@ class Somewhere:
         return self.found.pop(0) if len(self.found) > 1 else self.found[0]
 
 
-async def ask_standby(somewhere: Somewhere, **headers: str) -> tuple[int, bytes]:
-    """Ask a process that stands by; give what it answers."""
+async def ask_standby(
+    somewhere: Somewhere,
+    headers: dict[str, str] | None = None,
+    bearers: Bearers | None = None,
+) -> tuple[int, bytes]:
+    """Ask a process that stands by; give what it answers.
+
+    Args:
+        somewhere: Where the leader is.
+        headers: Of the request.
+        bearers: Who may ask; anybody if None.
+    """
     async with open_leader_forwarder(somewhere.find, patience_seconds=0.4) as forwarder:
         app = build_application(
             "local",
@@ -302,7 +315,11 @@ async def ask_standby(somewhere: Somewhere, **headers: str) -> tuple[int, bytes]
             request_bytes=1000,
             log_requests=False,
         )
-        app.router.add_route("*", "/{path:.*}", forwarder.forward)
+        handler = forwarder.forward
+        if bearers is not None:
+            app[BEARERS] = bearers
+            handler = forwarder.forward_with_token
+        app.router.add_route("*", "/{path:.*}", handler)
         runner = await start_server(
             app, ("127.0.0.1", 0), shutdown_seconds=1, hang_up_cancels=True
         )
@@ -344,9 +361,20 @@ async def test_a_leader_is_looked_for_until_there_is_one(leader: str) -> None:
             assert (status, b"hsf:unavailable" in told) == (503, True)
 
 
+async def test_strangers_do_not_wait_for_a_leader(tmp_path: Path) -> None:
+    database = Reader.open_reader(make_store(tmp_path))
+    somewhere = Somewhere(None)
+    unknown = {"Authorization": f"Bearer {generate_secret()}"}
+    for headers in ({}, unknown):
+        status, _ = await ask_standby(somewhere, headers, Bearers(database))
+        assert status == 401
+    assert somewhere.asked == 0
+    await database.close()
+
+
 async def test_a_request_is_not_passed_on_for_ever(leader: str) -> None:
-    assert await ask_standby(Somewhere(leader), **{HOPS: "3"}) == (200, b"4")
-    status, _ = await ask_standby(Somewhere(leader), **{HOPS: "4"})
+    assert await ask_standby(Somewhere(leader), {HOPS: "7"}) == (200, b"8")
+    status, _ = await ask_standby(Somewhere(leader), {HOPS: "8"})
     assert status == 503
     for odd in ("-1", "x", "99999999999999999999"):
-        assert await ask_standby(Somewhere(leader), **{HOPS: odd}) == (200, b"1")
+        assert await ask_standby(Somewhere(leader), {HOPS: odd}) == (200, b"1")
