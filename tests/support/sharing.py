@@ -22,6 +22,7 @@ name = "{name}"
 base = "{base}"
 [federation]
 listen = "127.0.0.1:{federation}"
+static_directory = "{home}/static"
 [local]
 listen = "127.0.0.1:{local}"
 workers = {workers}
@@ -91,6 +92,7 @@ def make_sharing(
         text = _CONFIG.format(
             name=name,
             base=made.base,
+            home=home,
             federation=federation,
             local=local,
             url=url,

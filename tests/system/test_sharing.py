@@ -138,7 +138,7 @@ def end_claim(url: str) -> None:
 
 def listeners(url: str) -> list[int]:
     """List the server's processes through which ours hear of commits."""
-    return _backends(url, "query LIKE '%pg_snapshot_xmax%'", "pid")
+    return _backends(url, "query LIKE '%pg_current_snapshot%'", "pid")
 
 
 def _backends(url: str, which: str, what: str) -> list[int]:
@@ -396,6 +396,46 @@ def test_when_the_server_ends_every_session_one_of_them_leads_again(
     insist(shield, lambda to: retract(to, ref), ("503",))
     until(lambda: head(peer, ORIGIN)[0] == 6)
     assert all(is_running(it) for it in shield.processes)
+
+
+@pytest.mark.timeout(300)
+def test_no_process_ends_because_the_database_is_away_for_long(
+    shield: Sharing, peer: Company
+) -> None:
+    name = make_url(shield.url).database
+    (other,) = shield.others(shield.leader())
+    allow = text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    with server().connect() as connection:
+        connection.execute(text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
+    try:
+        _backends(shield.url, "pid <> pg_backend_pid()", "pg_terminate_backend(pid)")
+        until(lambda: not is_ready(other))
+    finally:
+        with server().connect() as connection:
+            connection.execute(allow)
+    md5, key = secrets.token_hex(16), secrets.token_hex(8)
+    assert insist(shield, lambda to: publish(to, md5, key), (*CUT_OFF, "503"))
+    until(lambda: len(shield.leaders()) == 1)
+    for company in (*shield.processes, peer):
+        until(partial(matches_if_answered, company, f"md5:{md5}"))
+    assert all(is_running(it) for it in shield.processes)
+
+
+def is_ready(process: Company) -> bool:
+    try:
+        return process.client.get("/readyz")["status"] == "ready"
+    except (NodeUnreachableError, ProblemError, ValueError):
+        return False
+
+
+def test_who_stands_by_has_no_file_of_what_may_be_erased(shield: Sharing) -> None:
+    (other,) = shield.others(shield.leader())
+    other.kill()
+    left = other.directory / "static" / ("ab" * 32)
+    left.mkdir(parents=True)
+    (left / "bodies").write_bytes(b"as it was when this process led")
+    other.start()
+    assert not left.exists()
 
 
 @pytest.mark.timeout(300)

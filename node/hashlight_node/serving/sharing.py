@@ -7,7 +7,7 @@ while the one gives way to the other waits a moment, and is answered.
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -16,7 +16,11 @@ from sqlalchemy.exc import OperationalError
 from hashlight_node.app import Shared, stand_by, start_node, system_clock
 from hashlight_node.config import split_address
 from hashlight_node.last_signed import LastSigned
-from hashlight_node.store.errors import DatabaseInUseError, is_server_away
+from hashlight_node.store.errors import (
+    DatabaseInUseError,
+    DatabaseUnavailableError,
+    is_server_away,
+)
 from hashlight_node.store.leading import Place
 
 from .sockets import close_all, listen_on
@@ -25,12 +29,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from socket import socket
 
-    from hashlight_node.app import Behind, Claimed, Standby
+    from hashlight_node.app import Behind, Claimed, Memory, Standby
     from hashlight_node.config import Settings
     from hashlight_node.store.database import Database
 
 _LOOK_SECONDS: Final = 0.1
 """How often to look whether somebody else has the right to write."""
+
+_AWAY_SECONDS: Final = 0.5
+"""How long to wait for a database that went away before asking for it again."""
 
 _log = structlog.get_logger()
 
@@ -84,7 +91,8 @@ def _is_about_the_lead(error: Exception) -> bool:
     """Tell whether an error, or all of a group, says only that we do not lead."""
     if isinstance(error, ExceptionGroup):
         return all(_is_about_the_lead(one) for one in error.exceptions)
-    return isinstance(error, DatabaseInUseError) or is_server_away(error)
+    is_told = isinstance(error, DatabaseInUseError | DatabaseUnavailableError)
+    return is_told or is_server_away(error)
 
 
 def _listen(address: str, stack: ExitStack) -> list[socket]:
@@ -115,17 +123,27 @@ class _Process:
     async def run(self) -> None:
         memory = None if self._behind is None else self._behind.memory
         while not self._stopping.is_set():
-            async with AsyncExitStack() as standing:
-                standby = await standing.enter_async_context(
-                    stand_by(self._shared, memory)
-                )
-                memory = None
-                self._say_ready()
-                claimed = await standby.wait(self._stopping)
-                if claimed is not None:
-                    await self._lead(claimed, standby, standing)
-                self._give_up_sockets_at_the_end()
+            try:
+                await self._take_part(memory)
+            except (DatabaseUnavailableError, OperationalError) as error:
+                # At the very start that is for the operator to mend.
+                if self._ready is not None or not _is_about_the_lead(error):
+                    raise
+                _log.warning("the database is away")
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), _AWAY_SECONDS)
+            memory = None
         _log.info("node has stopped")
+
+    async def _take_part(self, memory: Memory | None) -> None:
+        """Stand by, and lead if it comes to that, once."""
+        async with AsyncExitStack() as standing:
+            standby = await standing.enter_async_context(stand_by(self._shared, memory))
+            self._say_ready()
+            claimed = await standby.wait(self._stopping)
+            if claimed is not None:
+                await self._lead(claimed, standby, standing)
+            self._give_up_sockets_at_the_end()
 
     async def _lead(
         self, claimed: Claimed, standby: Standby, standing: AsyncExitStack
