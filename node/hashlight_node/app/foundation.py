@@ -141,7 +141,7 @@ async def lay_foundation(
         metrics=metrics,
         quorum=quorum,
         files=files,
-        room=_watch_room(settings, metrics),
+        room=watch_room(settings, metrics),
     )
 
 
@@ -168,7 +168,9 @@ def clear_files(settings: Settings) -> None:
         StaticFiles(Path(settings.federation.static_directory)).begin()
 
 
-def _watch_room(settings: Settings, metrics: Metrics) -> Room:
+def watch_room(settings: Settings, metrics: Metrics) -> Room:
+    """Look how much room the disk of a process has, and show it."""
+
     def show(free: int, state: RoomState) -> None:
         metrics.show_room(free, list(RoomState).index(state))
 

@@ -46,7 +46,7 @@ from hashlight_node.store.errors import (
 from hashlight_node.store.leading import Leader, find_leader, named
 from hashlight_protocol import SPEC_VERSION
 
-from .foundation import clear_files
+from .foundation import clear_files, watch_room
 from .judging import build_criteria
 from .keys import key_access
 from .memory import Claimed, Memory, forget_snapshot, load_memory
@@ -369,6 +369,7 @@ async def stand_by(shared: Shared, memory: Memory | None) -> AsyncIterator[Stand
                 parts,
                 local,
                 memory.matcher,
+                watch_room(settings, metrics),
                 version=hashlight_node.__version__,
                 log_requests=settings.logging.requests,
             ),

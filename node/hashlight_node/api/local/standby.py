@@ -19,6 +19,7 @@ from .parts import PARTS
 from .worker import build_worker
 
 if TYPE_CHECKING:
+    from hashlight_node.exchange.room import Room
     from hashlight_node.matching.matcher import Matcher
 
     from .forwarding import Forwarder
@@ -29,6 +30,7 @@ def build_standby(
     parts: LookupParts,
     forwarder: Forwarder,
     matcher: Matcher,
+    room: Room,
     *,
     version: str,
     log_requests: bool,
@@ -39,10 +41,11 @@ def build_standby(
         parts: What lookups need.
         forwarder: Asks the process that leads.
         matcher: What lookups are answered from.
+        room: What the disk of this process has.
         version: The node's, for the OpenAPI document.
         log_requests: Whether each request leaves a line in the log.
     """
-    show = partial(_answer_metrics, matcher)
+    show = partial(_answer_metrics, matcher, room)
     return build_worker(
         parts,
         forwarder,
@@ -60,9 +63,12 @@ async def _answer_ready(request: web.Request) -> web.Response:
     return say({"status": "ready", "signing": "elsewhere"}, 200)
 
 
-async def _answer_metrics(matcher: Matcher, request: web.Request) -> web.Response:
+async def _answer_metrics(
+    matcher: Matcher, room: Room, request: web.Request
+) -> web.Response:
     parts = request.app[PARTS]
     await require_reader_of_metrics(request)
+    room.check()
     parts.metrics.show_lead(leads=False, silent_seconds=parts.database.silent_seconds())
     for signal_type, count in matcher.sizes().items():
         parts.metrics.show_signals(signal_type, count)
