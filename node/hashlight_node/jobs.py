@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from hashlight_node.exchange.push import Pusher
     from hashlight_node.exchange.self_check import SelfCheck
     from hashlight_node.exchange.uploading import Uploader
+    from hashlight_node.metrics import Metrics
     from hashlight_node.model import Clock, Log
-    from hashlight_node.observability import Metrics
     from hashlight_node.store.database import Connection, Database
 
 _PULLS: Final = 8

@@ -42,7 +42,7 @@ from .watching import alert_rules, freshness_rules
 
 if TYPE_CHECKING:
     from hashlight_node.exchange.copying import Tally
-    from hashlight_node.observability import Metrics
+    from hashlight_node.metrics import Metrics
 
     from .foundation import Foundation
 

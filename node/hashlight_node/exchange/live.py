@@ -13,8 +13,9 @@ lists that an answer names.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
+from hashlight_node.exchange.errors import StoreSilentError
 from hashlight_node.exchange.notices import Rounds
 from hashlight_node.model import Role
 from hashlight_node.store import logs
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from hashlight_node.store.database import Connection, Reader
 
 
+MOST_SILENT_SECONDS: Final = 5.0
+"""How old memory may be, in a process whose store others write. What such a process
+cannot hear of may be a withdrawal, so then it says nothing rather than what was."""
+
+
 @dataclass(frozen=True, slots=True)
 class ListState:
     """Which state of a list an answer is based on, to explain it months later.
@@ -35,7 +41,8 @@ class ListState:
         origin: The log.
         tree_size: Entries that its newest checkpoint here covers.
         root_hash: Root of that tree, 32 bytes.
-        age_seconds: Time since the copy was last known to be complete; 0 for our own.
+        age_seconds: Time since the copy was last known to be complete; for our own, and
+            on top of that, since the store was last heard by this process.
     """
 
     origin: str
@@ -65,9 +72,9 @@ class _Facts:
     root_hash: bytes
     verified_at: int | None
 
-    def at(self, now: int) -> ListState:
+    def at(self, now: int, silent: int = 0) -> ListState:
         age = 0 if self.verified_at is None else max(0, now - self.verified_at)
-        return ListState(self.origin, self.tree_size, self.root_hash, age)
+        return ListState(self.origin, self.tree_size, self.root_hash, age + silent)
 
 
 class LiveView:
@@ -90,14 +97,19 @@ class LiveView:
         self._version: int | None = None
         # Answers of one second are alike, so they share what is shown of the lists.
         self._shown: tuple[ListState, ...] = ()
-        self._shown_at: int | None = None
+        self._shown_at: tuple[int, int] | None = None
 
     async def lists(self) -> tuple[ListState, ...]:
         """Give the state of every list that has one, by origin.
 
         When this returns, the matcher knows everything that was committed before it
         was called. The same tuple comes again as long as nothing changes.
+
+        Raises:
+            StoreSilentError: The store cannot be heard, and others may write to it.
         """
+        if self._database.silent_seconds() > MOST_SILENT_SECONDS:
+            raise StoreSilentError
         if self._version != self._database.version():
             # A round under way may have read before a commit that our caller knows of.
             await self._rounds.run(None, self._renew)
@@ -105,13 +117,16 @@ class LiveView:
 
     def known_lists(self) -> tuple[ListState, ...] | None:
         """Give the same without waiting; None if something was committed meanwhile."""
-        return self._show() if self._version == self._database.version() else None
+        if self._version != self._database.version():
+            return None
+        is_silent = self._database.silent_seconds() > MOST_SILENT_SECONDS
+        return None if is_silent else self._show()
 
     def _show(self) -> tuple[ListState, ...]:
-        now = self._clock()
-        if now != self._shown_at:
-            self._shown = tuple(it.at(now) for it in self._facts)
-            self._shown_at = now
+        moment = (self._clock(), int(self._database.silent_seconds()))
+        if moment != self._shown_at:
+            self._shown = tuple(it.at(*moment) for it in self._facts)
+            self._shown_at = moment
         return self._shown
 
     async def _renew(self) -> None:

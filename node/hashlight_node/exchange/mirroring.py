@@ -41,7 +41,7 @@ from .static_files import Draft
 
 if TYPE_CHECKING:
     from hashlight_node.model import Clock, Log, Peer, Permission
-    from hashlight_node.store.database import Connection, Database
+    from hashlight_node.store.database import Connection, Reader
     from hashlight_protocol import BodyBundleId, EntryBundleId, TileId
 
     from .disclosure import Audience
@@ -77,7 +77,7 @@ class Mirroring:
     def __init__(
         self,
         *,
-        database: Database,
+        database: Reader,
         notices: Notices,
         rules: FreshnessRules,
         clock: Clock,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from hashlight_node.model import Grant, Log, Peer
-    from hashlight_node.store.database import Connection, Database
+    from hashlight_node.store.database import Connection, Reader
     from hashlight_protocol import BodyBundleId, EntryBundleId, TileId
 
     from .life import SignsOfLife
@@ -128,7 +128,7 @@ class Serving:
     def __init__(
         self,
         *,
-        database: Database,
+        database: Reader,
         notices: Notices,
         node_name: str,
         life: SignsOfLife,

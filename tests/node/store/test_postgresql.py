@@ -321,6 +321,25 @@ async def test_a_commit_that_nobody_told_of_is_seen_all_the_same(url: str) -> No
     await reader.close()
 
 
+async def test_a_commit_that_nobody_told_of_is_seen_behind_one_that_began_later(
+    url: str,
+) -> None:
+    reader = Reader.open_reader(url)
+    reader.version()
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.connect() as slow, engine.connect() as quick:
+        put(slow, 1)
+        put(quick, 2)
+        quick.commit()
+        committed_at = time.monotonic()
+        await until(lambda: reader.silent_seconds() < time.monotonic() - committed_at)
+        seen = reader.version()
+        slow.commit()
+        await until(lambda: reader.version() != seen, seconds=2)
+    engine.dispose()
+    await reader.close()
+
+
 async def test_a_watch_whose_server_is_away_gives_another_number_each_time(
     url: str,
 ) -> None:
@@ -331,7 +350,7 @@ async def test_a_watch_whose_server_is_away_gives_another_number_each_time(
     with server().connect() as connection:
         query = text(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = :name AND query LIKE 'SELECT pg_snapshot_xmax%'"
+            " WHERE datname = :name AND query LIKE 'SELECT pg_current_snapshot%'"
         )
         connection.execute(query, {"name": name_of_database(url)})
     versions: set[int] = set()

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from hashlight_node.exchange.lookup import ListState
     from hashlight_node.exchange.lookup import LookupAnswer as Found
     from hashlight_node.matching.judging import LookupResult, Match
+    from hashlight_node.metrics import Metrics
     from hashlight_node.model import RecordEvidence
-    from hashlight_node.observability import Metrics
     from hashlight_node.store.history import PastState
     from hashlight_protocol import Signal
 

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from hashlight_node.exchange.rotation import KeyRotation
     from hashlight_node.exchange.snapshots import Snapshots
     from hashlight_node.matching.matcher import Matcher
+    from hashlight_node.metrics import Metrics
     from hashlight_node.model import Clock
-    from hashlight_node.observability import Metrics
     from hashlight_node.store.database import Database, Reader
     from hashlight_protocol import VerifierKey
 

@@ -17,8 +17,8 @@ from hashlight_node.api import authentication, server
 from hashlight_node.api.errors import RateLimitedError
 from hashlight_node.api.federation import gate
 from hashlight_node.exchange import serve
+from hashlight_node.metrics import render_metrics
 from hashlight_node.model import PeerState
-from hashlight_node.observability import render_metrics
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (
     MAX_ADD_CHECKPOINT_BYTES,
