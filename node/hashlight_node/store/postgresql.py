@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
 
 import psycopg
@@ -225,6 +225,13 @@ class PostgresqlWriter:
             except BaseException:
                 session.close()
                 raise
+
+        @event.listens_for(engine, "close")
+        def give_back(session: Session, _: ConnectionPoolEntry) -> None:
+            # The server may notice only later that a session was closed, and whoever
+            # comes next would be refused. One that is lost has nothing to give back.
+            with suppress(psycopg.Error):
+                session.execute(f"SELECT pg_advisory_unlock({CLAIM})")
 
     @property
     def claim(self) -> int | None:

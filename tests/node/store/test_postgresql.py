@@ -151,6 +151,14 @@ async def test_a_session_that_ended_is_begun_anew_and_nothing_is_lost(
     assert await database.read(count) == 2
 
 
+def test_who_closes_has_given_the_right_to_write_back(url: str) -> None:
+    for number in range(300):
+        writer = backend_of(url).open_writer()
+        with writer.transaction() as connection:
+            put(connection, number)
+        writer.close()
+
+
 async def test_who_lost_the_right_to_write_to_somebody_else_does_not_write(
     url: str,
 ) -> None:
