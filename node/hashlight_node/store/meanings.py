@@ -59,7 +59,7 @@ def read_meaning(body: bytes) -> Meaning:
     A body that is no record is kept, served and withdrawn like the others, so that one
     node's mistake never stops its list. It only matches nothing.
     """
-    known = _SHAPES.meaning(body)
+    known = known_meaning(body)
     return _read(body) if known is None else known
 
 
@@ -69,8 +69,17 @@ def require_meaning(body: bytes) -> Meaning:
     Raises:
         ProtocolError: It is no record.
     """
-    known = _SHAPES.meaning(body)
+    known = known_meaning(body)
     return meaning_of(read_record(body)) if known is None else known
+
+
+def known_meaning(body: bytes) -> Meaning | None:
+    """Give what a body means if it is an indicator like others that came before.
+
+    Returns:
+        None if it has to be read; it may then be no record at all.
+    """
+    return _SHAPES.meaning(body)
 
 
 def _read(body: bytes) -> Meaning:
