@@ -8,8 +8,9 @@ are not read as JSON again. That this is exact, not likely, is shown for each sh
 
 from __future__ import annotations
 
+import hashlib
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hashlight_protocol import MalformedError, parse_timestamp
 
@@ -29,15 +30,13 @@ _HASH_LENGTHS: Final = {"pdq": 64, "md5": 32, "sha1": 40, "sha256": 64}
 """Types of which every value of that many hexadecimal digits is canonical."""
 
 _MAX_BYTES: Final = 1024
-"""Longest body with a shape; with the next it bounds memory to a few megabytes."""
+"""Longest body with a shape: beyond that, cutting it up saves little."""
 
 _MAX_SHAPES: Final = 2048
 
 _CREATED: Final = b'"created":"'
 _PROBES: Final = ((b"a", b"2001-02-03T04:05:06Z"), (b"b", b"2002-03-04T05:06:07Z"))
 """Twice a digit that hashes are made of, and a time."""
-
-_Key: TypeAlias = tuple[bytes | int, ...]
 
 
 class _Shape(NamedTuple):
@@ -67,8 +66,8 @@ class Shapes:
 
     def __init__(self, read: Callable[[bytes], Meaning]) -> None:
         self._read = read
-        self._seen: set[_Key] = set()
-        self._known: dict[_Key, _Shape | None] = {}
+        self._seen: set[bytes] = set()
+        self._known: dict[bytes, _Shape | None] = {}
 
     def __len__(self) -> int:
         return len(self._seen) + len(self._known)
@@ -83,7 +82,7 @@ class Shapes:
             return None
         parts = _VARIES.split(body)
         values = parts[2::3]
-        key: _Key = (*parts[::3], *parts[1::3], *map(len, values))
+        key = _key_of(parts)
         shape = self._known.get(key)
         if shape is not None:
             return _filled(shape, parts[1::3], values)
@@ -91,7 +90,7 @@ class Shapes:
             self._meet(key, parts)
         return None
 
-    def _meet(self, key: _Key, parts: Sequence[bytes]) -> None:
+    def _meet(self, key: bytes, parts: Sequence[bytes]) -> None:
         if key not in self._seen:
             if len(self._seen) >= _MAX_SHAPES:
                 self._seen.clear()
@@ -100,6 +99,13 @@ class Shapes:
         if len(self._known) >= _MAX_SHAPES:
             self._known.clear()
         self._known[key] = _learn(self._read, parts)
+
+
+def _key_of(parts: Sequence[bytes]) -> bytes:
+    """Name a shape by a digest: a body may hold what nothing may remember."""
+    # The lengths say where the parts that follow begin, and how long values are.
+    lengths = repr([*map(len, parts)]).encode()
+    return hashlib.sha256(lengths + b"".join([*parts[::3], *parts[1::3]])).digest()
 
 
 def _learn(read: Callable[[bytes], Meaning], parts: Sequence[bytes]) -> _Shape | None:
