@@ -83,7 +83,7 @@ class OwnBodies:
         self, conn: Connection, commitments: Mapping[int, bytes]
     ) -> dict[int, Body]:
         """Read the bodies of records that are here, by leaf index."""
-        originals = reissues.find_originals(conn, self._log, commitments)
+        originals = reissues.find_originals(conn, self._log, commitments.items())
         places = {
             leaf_index: it.content_id
             for leaf_index, it in originals.items()

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from hashlight_node.model import RecordState, Role
 from hashlight_node.store import logs, records
-from hashlight_node.store.bodies import read_record
-from hashlight_node.store.meanings import meaning_of
+from hashlight_node.store.meanings import require_meaning
 from hashlight_node.store.reissues import current_ref
 from hashlight_protocol import (
     SALT_BYTES,
@@ -332,7 +331,7 @@ class _Prepared:
 
 
 def _prepare(list_of: str, bodies: Sequence[bytes]) -> _Prepared:
-    meanings = [meaning_of(read_record(body)) for body in bodies]
+    meanings = [require_meaning(body) for body in bodies]
     salts = [secrets.token_bytes(SALT_BYTES) for _ in bodies]
     pairs = list(zip(salts, bodies, strict=True))
     return _Prepared(

@@ -351,6 +351,9 @@ def _note_erasures(
     first_index: int,
     claims: ErasureClaims,
 ) -> tuple[Body, ...]:
+    is_told = BodyStatus.ERASED in {body.status for body in bodies}
+    if not is_told and Erase not in set(map(type, entries)):
+        return tuple(bodies)
     kept: list[Body] = []
     for leaf_index, (entry, body) in enumerate(
         zip(entries, bodies, strict=True), first_index
