@@ -10,7 +10,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from hashlight_node.config import ExchangeSettings
-from hashlight_node.exchange.freshness import Freshness
+from hashlight_node.exchange.following.freshness import Freshness
 from hashlight_node.metrics import Metrics
 
 RULES = Path(__file__).resolve().parents[2] / "deploy" / "prometheus" / "alerts.yml"

@@ -12,8 +12,8 @@ import pytest
 
 from hashlight_node.api.local.bearer import generate_secret, hash_secret
 from hashlight_node.app import start_node
-from hashlight_node.exchange.epochs import Frozen
 from hashlight_node.exchange.errors import RolledBackError, UnconfirmedError
+from hashlight_node.exchange.publishing.epochs import Frozen
 from hashlight_node.last_signed import LastSignedInUseError
 from hashlight_node.local_client import LocalClient
 from hashlight_node.model import FollowState, LogState, RecordState, Scope
@@ -29,7 +29,7 @@ from support.running_companies import MakeCompany, RunningCompany, connect, unti
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hashlight_node.exchange.recover import Recovered
+    from hashlight_node.exchange.publishing.recover import Recovered
     from hashlight_node.model import Log
     from hashlight_node.store.database import Connection
     from hashlight_protocol import KnownHead

@@ -33,7 +33,7 @@ from support.made_records import labelled, md5_of
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
-    from hashlight_node.exchange.publish import WithdrawalKind
+    from hashlight_node.exchange.publishing.publish import WithdrawalKind
 
 OWNERS = st.sampled_from(["shield.example", "hotline.example"])
 NODES = st.sampled_from([f"{name}.example" for name in NAMES])

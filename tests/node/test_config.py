@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pydantic import BaseModel
-from hashlight_node.exchange.quorum import NO_QUORUM
+from hashlight_node.exchange.logs.quorum import NO_QUORUM
 from hashlight_protocol import MAX_POLICY_BYTES
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "hashlight.example.toml"

@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from hashlight_node.exchange.fsck import Fsck
+from hashlight_node.exchange.operating.fsck import Fsck
 from hashlight_node.last_signed import read_newest, read_signed
 from hashlight_node.model import Role
 from hashlight_node.store import backups, logs
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hashlight_node.config import Settings
-    from hashlight_node.exchange.fsck_findings import Findings
+    from hashlight_node.exchange.operating.fsck_findings import Findings
     from hashlight_node.model import Clock, Log
 
 _FORMAT: Final = 1

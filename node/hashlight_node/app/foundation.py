@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import hashlight_node
-from hashlight_node.exchange.applied import Applied
-from hashlight_node.exchange.changes import Feed
-from hashlight_node.exchange.match_log import MatchBuffer, MatchLog
+from hashlight_node.exchange.answering.static_files import StaticFiles
+from hashlight_node.exchange.logs.applied import Applied
+from hashlight_node.exchange.logs.quorum import Quorum
+from hashlight_node.exchange.looking_up.changes import Feed
+from hashlight_node.exchange.looking_up.match_log import MatchBuffer, MatchLog
 from hashlight_node.exchange.notices import Notices
-from hashlight_node.exchange.quorum import Quorum
 from hashlight_node.exchange.room import Room, RoomState
-from hashlight_node.exchange.static_files import StaticFiles
 from hashlight_node.keys import OwnDescriptor, load_keyring
 from hashlight_node.last_signed import LastSigned
 from hashlight_node.matching.index import kernel_name
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from hashlight_node.config import Settings
-    from hashlight_node.exchange.snapshots import Snapshots
+    from hashlight_node.exchange.looking_up.snapshots import Snapshots
     from hashlight_node.keys import Keyring
     from hashlight_node.matching.judging import Criteria
     from hashlight_node.matching.matcher import Matcher

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hashlight_node.exchange.snapshots import Snapshots, discard, fill
+from hashlight_node.exchange.looking_up.snapshots import Snapshots, discard, fill
 from hashlight_node.matching.matcher import Matcher
 from hashlight_node.store import changes
 from hashlight_node.store.backends import file_beside
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from hashlight_node.config import Settings
-    from hashlight_node.exchange.snapshots import Filled
+    from hashlight_node.exchange.looking_up.snapshots import Filled
     from hashlight_node.last_signed import LastSigned
     from hashlight_node.model import Clock
     from hashlight_node.store.database import Database, Reader

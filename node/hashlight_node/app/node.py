@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from hashlight_node.api.server import duplicates, port_of, start_server
 from hashlight_node.config import split_address
-from hashlight_node.exchange.keeping_up import learn_signed
-from hashlight_node.exchange.match_log import FLUSH_SECONDS
+from hashlight_node.exchange.looking_up.keeping_up import learn_signed
+from hashlight_node.exchange.looking_up.match_log import FLUSH_SECONDS
 from hashlight_node.jobs import Chore, JobParts, KeyRefresher, run_jobs
 
 from .foundation import lay_foundation

@@ -24,16 +24,20 @@ from hashlight_node.api.local.forwarding import open_leader_forwarder
 from hashlight_node.api.local.parts import LocalLimits, LookupParts
 from hashlight_node.api.local.standby import build_standby as build_local
 from hashlight_node.api.server import duplicates, start_server
-from hashlight_node.exchange.catching_up import CatchUp, FeedLostError
+from hashlight_node.exchange.answering.mirroring import Mirroring
+from hashlight_node.exchange.answering.serve import Serving
 from hashlight_node.exchange.errors import StoreSilentError
-from hashlight_node.exchange.keeping_up import Waker, learn_signed, unsigned_logs
-from hashlight_node.exchange.life import SignsOfLife
-from hashlight_node.exchange.live import LiveView
-from hashlight_node.exchange.lookup import Lookup
-from hashlight_node.exchange.mirroring import Mirroring
+from hashlight_node.exchange.following.life import SignsOfLife
+from hashlight_node.exchange.looking_up.catching_up import CatchUp, FeedLostError
+from hashlight_node.exchange.looking_up.keeping_up import (
+    Waker,
+    learn_signed,
+    unsigned_logs,
+)
+from hashlight_node.exchange.looking_up.live import LiveView
+from hashlight_node.exchange.looking_up.lookup import Lookup
+from hashlight_node.exchange.looking_up.snapshots import Filled
 from hashlight_node.exchange.notices import Notices
-from hashlight_node.exchange.serve import Serving
-from hashlight_node.exchange.snapshots import Filled
 from hashlight_node.keys import KeyFileError, load_keyring, read_published_descriptor
 from hashlight_node.metrics import Metrics
 from hashlight_node.store.database import Database, Reader

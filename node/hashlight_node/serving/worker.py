@@ -21,11 +21,11 @@ from hashlight_node.app import (
     load_memory,
     system_clock,
 )
-from hashlight_node.exchange.catching_up import CatchUp
 from hashlight_node.exchange.errors import StoreSilentError
-from hashlight_node.exchange.live import LiveView
-from hashlight_node.exchange.lookup import Lookup
-from hashlight_node.exchange.match_log import MatchBuffer
+from hashlight_node.exchange.looking_up.catching_up import CatchUp
+from hashlight_node.exchange.looking_up.live import LiveView
+from hashlight_node.exchange.looking_up.lookup import Lookup
+from hashlight_node.exchange.looking_up.match_log import MatchBuffer
 from hashlight_node.metrics import Metrics
 from hashlight_node.store import changes
 from hashlight_node.store.database import Reader

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hashlight_node.exchange.keeping_up import Waker, learn_signed, unsigned_logs
+from hashlight_node.exchange.looking_up.keeping_up import (
+    Waker,
+    learn_signed,
+    unsigned_logs,
+)
 from hashlight_node.exchange.notices import Notices
 from hashlight_node.keys import create_keyring
 from hashlight_node.last_signed import LastSigned, read_signed

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, update
 
-from hashlight_node.exchange.catching_up import CatchUp, FeedLostError
 from hashlight_node.exchange.errors import StoreSilentError
-from hashlight_node.exchange.live import MOST_SILENT_SECONDS, LiveView
+from hashlight_node.exchange.looking_up.catching_up import CatchUp, FeedLostError
+from hashlight_node.exchange.looking_up.live import MOST_SILENT_SECONDS, LiveView
 from hashlight_node.matching.allowing import AllowList
 from hashlight_node.matching.matcher import Matcher
 from hashlight_node.model import FeedMark

@@ -19,8 +19,8 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from hashlight_node.api.local.match_events import PATH as EVENTS_PATH
-from hashlight_node.exchange.catching_up import FeedLostError
 from hashlight_node.exchange.errors import StoreSilentError
+from hashlight_node.exchange.looking_up.catching_up import FeedLostError
 from hashlight_node.serving import worker
 from support.made_records import md5_of, pdq_of
 from support.nodes import until
@@ -29,7 +29,7 @@ from support.pictures import PHOTOS
 from .conftest import Served, serving, wait_until
 
 if TYPE_CHECKING:
-    from hashlight_node.exchange.live import LiveView
+    from hashlight_node.exchange.looking_up.live import LiveView
 
 Json = dict[str, Any]
 

@@ -2,7 +2,7 @@
 
 Every request passes `gate`, which lets strangers see the descriptor and knows no
 other exception; handlers are given the peer that signed. What a peer may see is
-decided in `exchange.serve`, not here.
+decided in `exchange.answering.serve`, not here.
 
 Source: SPEC.md#endpoints.
 """

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from hashlight_node.api.authentication import Authenticator
-    from hashlight_node.exchange.mirroring import Mirroring
-    from hashlight_node.exchange.serve import Serving
+    from hashlight_node.exchange.answering.mirroring import Mirroring
+    from hashlight_node.exchange.answering.serve import Serving
     from hashlight_node.metrics import Metrics
 
     PassOn = Callable[[web.Request, bytes | None], Awaitable[web.StreamResponse]]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 from aiohttp import web
 
-from hashlight_node.exchange.live import MOST_SILENT_SECONDS
+from hashlight_node.exchange.looking_up.live import MOST_SILENT_SECONDS
 from hashlight_node.metrics import METRICS_CONTENT_TYPE, render_metrics
 from hashlight_node.model import LogState, Role, Scope
 from hashlight_node.store import logs

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from hashlight_node.exchange.publish import WithdrawalKind
+    from hashlight_node.exchange.publishing.publish import WithdrawalKind
     from hashlight_protocol import JsonValue
 
     from .bodies import SchemaOf

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from hashlight_node.exchange.live import MOST_SILENT_SECONDS
+from hashlight_node.exchange.looking_up.live import MOST_SILENT_SECONDS
 from hashlight_node.metrics import METRICS_CONTENT_TYPE, render_metrics
 
 from .pages import NOT_HEARD, require_reader_of_metrics, say

@@ -16,7 +16,7 @@ from multidict import CIMultiDict
 from hashlight_node.api import authentication, server
 from hashlight_node.api.errors import RateLimitedError
 from hashlight_node.api.federation import gate
-from hashlight_node.exchange import serve
+from hashlight_node.exchange.answering import serve
 from hashlight_node.metrics import render_metrics
 from hashlight_node.model import PeerState
 from hashlight_node.store import peers as peer_store

@@ -26,8 +26,8 @@ from hashlight_node.api.local.match_events import MatchSender, accept_match_even
 from hashlight_node.api.local.parts import BEARERS
 from hashlight_node.api.local.reading import expect_later
 from hashlight_node.api.server import port_of, start_server
-from hashlight_node.exchange import match_log
-from hashlight_node.exchange.match_log import MAX_EVENT_BYTES, MatchBuffer
+from hashlight_node.exchange.looking_up import match_log
+from hashlight_node.exchange.looking_up.match_log import MAX_EVENT_BYTES, MatchBuffer
 from hashlight_node.metrics import Metrics
 from hashlight_node.store.database import Reader
 from hashlight_node.store.matches import MatchEvent
