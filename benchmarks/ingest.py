@@ -24,9 +24,9 @@ from benchmarks.measuring import children_of, cpu_seconds
 from benchmarks.servers import LIST, record_of
 from benchmarks.stores import new_postgresql, postgresql
 from hashlight_node.demo.company import Company, make_company
-from hashlight_node.exchange.copying import Batch
-from hashlight_node.exchange.erasures import ErasureClaims
-from hashlight_node.exchange.transfer import RawBundle, verify_bundle
+from hashlight_node.exchange.following.copying import Batch
+from hashlight_node.exchange.following.transfer import RawBundle, verify_bundle
+from hashlight_node.exchange.logs.erasures import ErasureClaims
 from hashlight_node.model import Role
 from hashlight_node.store import logs, records
 from hashlight_node.store.backends import backend_of

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _ENVIRONMENT_PREFIX: Final = "HASHLIGHT_"
 _HOST: Final = re.compile(r"[a-z0-9.-]+|\[[0-9a-f:.]+\]")
+_SHARED_AT: Final = re.compile(r"[a-zA-Z0-9.:-]{1,40}")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _MAX_PORT: Final = 65_535
 
@@ -190,6 +191,19 @@ class StoreSettings(_Section):
 
     url: Annotated[str, AfterValidator(_without_password)] = "sqlite:///hashlight.db"
     directory: Path = Field(default=Path(), strict=False)
+    shared_at: str = ""
+
+    @model_validator(mode="after")
+    def _share_what_can_be_shared(self) -> Self:
+        if not self.shared_at:
+            return self
+        if not self.url.startswith(("postgresql:", "postgres:")):
+            message = "shared_at needs a database of PostgreSQL"
+            raise ValueError(message)
+        if _SHARED_AT.fullmatch(self.shared_at) is None:
+            message = "shared_at must be a host, at most 40 characters, without a port"
+            raise ValueError(message)
+        return self
 
 
 class DiskSettings(_Section):
@@ -309,6 +323,13 @@ class Settings(_Section):
     policy: PolicySettings = PolicySettings()
     logging: LoggingSettings = LoggingSettings()
 
+    @model_validator(mode="after")
+    def _log_matches_where_all_are_seen(self) -> Self:
+        if self.store.shared_at and self.matching.log_matches:
+            message = "matching.log_matches does not go with store.shared_at yet"
+            raise ValueError(message)
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _listen_where_the_base_says(cls, data: object) -> object:
@@ -408,6 +429,7 @@ def _resolve(settings: Settings, directory: Path) -> Settings:
     store = StoreSettings(
         url=_absolute_url(settings.store.url, directory),
         directory=directory / settings.store.directory,
+        shared_at=settings.store.shared_at,
     )
     update: dict[str, object] = {"keys": keys, "store": store}
     if settings.exchange.quorum:

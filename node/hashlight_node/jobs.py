@@ -38,16 +38,16 @@ from hashlight_protocol import ProtocolError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from hashlight_node.exchange.follow import Follower, SyncReport
-    from hashlight_node.exchange.gossip import Gossip
+    from hashlight_node.exchange.following.follow import Follower, SyncReport
+    from hashlight_node.exchange.logs.self_check import SelfCheck
     from hashlight_node.exchange.notices import Notices
-    from hashlight_node.exchange.peering import Peering
-    from hashlight_node.exchange.publish import Publisher
-    from hashlight_node.exchange.push import Pusher
-    from hashlight_node.exchange.self_check import SelfCheck
-    from hashlight_node.exchange.uploading import Uploader
+    from hashlight_node.exchange.operating.peering import Peering
+    from hashlight_node.exchange.publishing.publish import Publisher
+    from hashlight_node.exchange.telling.gossip import Gossip
+    from hashlight_node.exchange.telling.push import Pusher
+    from hashlight_node.exchange.telling.uploading import Uploader
+    from hashlight_node.metrics import Metrics
     from hashlight_node.model import Clock, Log
-    from hashlight_node.observability import Metrics
     from hashlight_node.store.database import Connection, Database
 
 _PULLS: Final = 8

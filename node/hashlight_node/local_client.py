@@ -103,7 +103,10 @@ class LocalClient:
         headers = {"Content-Type": _JSON}
         if idempotency_key is not None:
             headers["Idempotency-Key"] = idempotency_key
-        data = json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+        # Without white space, which the node reads several times as fast.
+        data = json.dumps(
+            body, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        ).encode()
         return _as_object(self._exchange("POST", path, data, headers))
 
     def post_bytes(self, path: str, body: bytes, *, content_type: str) -> Json:

@@ -170,7 +170,7 @@ class Log:
             log and is not whole yet.
         counts_until: When it ended and another log took its place; None if it has not.
         doubted_at: Since when the clock has been before `verified_at`, by that clock;
-            None while it is not. See `exchange.freshness`.
+            None while it is not. See `exchange.following.freshness`.
         stale_at: When the log became `LogState.STALE`; None if it is not.
     """
 

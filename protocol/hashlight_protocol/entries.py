@@ -45,6 +45,9 @@ class EntryKind(IntEnum):
     ERASE = 0x03
 
 
+_RECORD = EntryKind.RECORD.value
+
+
 class Reason(IntEnum):
     """Why records are withdrawn.
 
@@ -219,13 +222,13 @@ def parse_entry(raw: bytes, *, leaf_index: int) -> Entry:
     if not raw:
         raise MalformedError("entry", "it is empty")
     kind = raw[0]
+    if kind == _RECORD and leaf_index:
+        return _parse_record(raw)  # Nearly all of them; names in an enum take time.
     if (kind == EntryKind.META) != (leaf_index == 0):
         raise MalformedError("entry", "META stands at index 0 and only there")
     match kind:
         case EntryKind.META:
             return _parse_meta(raw[1:])
-        case EntryKind.RECORD:
-            return _parse_record(raw)
         case EntryKind.RETRACT | EntryKind.ERASE:
             return _parse_withdrawal(raw, leaf_index)
         case _:

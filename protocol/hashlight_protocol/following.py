@@ -349,14 +349,16 @@ def check_bodies(
     if len(bodies) != len(entries):
         reason = f"it holds {len(bodies)} bodies and not {len(entries)}"
         raise BadBundleError("bodies", bundle_index, reason)
+    # Looked up once, because this runs for every record that anybody copies.
+    record, present, none = EntryKind.RECORD, BodyStatus.PRESENT, BodyStatus.NONE
     for leaf_index, (entry, body) in enumerate(
         zip(entries, bodies, strict=True), first_index
     ):
-        if (entry[0] == EntryKind.RECORD) != (body.status != BodyStatus.NONE):
+        if (entry[0] == record) != (body.status != none):
             reason = f"leaf {leaf_index} has a body but is no record, or none but is"
             raise BadBundleError("bodies", bundle_index, reason)
         if (
-            body.status == BodyStatus.PRESENT
+            body.status == present
             and commit(list_id, body.salt, body.body) != entry[1:]
         ):
             raise BadCommitmentError(leaf_index)

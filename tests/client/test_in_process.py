@@ -33,7 +33,7 @@ from hashlight_client import (
 from hashlight_client import following as client_following
 from hashlight_client.local_index import LocalIndex
 from hashlight_node.app import start_node
-from hashlight_node.exchange import changes as exchange_changes
+from hashlight_node.exchange.looking_up import changes as exchange_changes
 from hashlight_node.matching.exact import ExactIndex
 from hashlight_node.matching.index import PdqIndex
 from hashlight_node.matching.matcher import Rows

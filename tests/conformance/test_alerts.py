@@ -10,8 +10,8 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from hashlight_node.config import ExchangeSettings
-from hashlight_node.exchange.freshness import Freshness
-from hashlight_node.observability import Metrics
+from hashlight_node.exchange.following.freshness import Freshness
+from hashlight_node.metrics import Metrics
 
 RULES = Path(__file__).resolve().parents[2] / "deploy" / "prometheus" / "alerts.yml"
 

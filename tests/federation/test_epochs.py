@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hashlight_node.exchange.epochs import Abandoned, Frozen
+from hashlight_node.exchange.publishing.epochs import Abandoned, Frozen
 from hashlight_node.store import deliveries, logs
 from hashlight_protocol import Reason, Ref
 from support.made_records import indicators, opinion
@@ -18,8 +18,8 @@ from support.running_companies import MakeCompany, RunningCompany, connect, unti
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from hashlight_node.exchange.epochs import Ending
-    from hashlight_node.exchange.publish import WithdrawalKind
+    from hashlight_node.exchange.publishing.epochs import Ending
+    from hashlight_node.exchange.publishing.publish import WithdrawalKind
 
 ONE = "shield.example/hsf/v1/log/ncii/1"
 TWO = "shield.example/hsf/v1/log/ncii/2"

@@ -19,7 +19,7 @@ from support.made_records import indicators, opinion
 from support.running_companies import MakeCompany, RunningCompany, connect, until
 
 if TYPE_CHECKING:
-    from hashlight_node.exchange.publish import WithdrawalKind
+    from hashlight_node.exchange.publishing.publish import WithdrawalKind
 
 ORIGIN = "shield.example/hsf/v1/log/ncii/1"
 

@@ -24,13 +24,13 @@ from typer.testing import CliRunner
 
 from hashlight_node.app import start_node
 from hashlight_node.cli.main import app as cli
-from hashlight_node.exchange.alerts import AlertCode
-from hashlight_node.exchange.epochs import Abandoned
 from hashlight_node.exchange.errors import (
     FollowQuarantinedError,
     RolledBackError,
 )
-from hashlight_node.exchange.upload_content import read_entries
+from hashlight_node.exchange.operating.alerts import AlertCode
+from hashlight_node.exchange.publishing.epochs import Abandoned
+from hashlight_node.exchange.telling.upload_content import read_entries
 from hashlight_node.last_signed import LastSignedInUseError
 from hashlight_node.model import FollowState, LogState, OpinionFold
 from hashlight_node.peers.errors import (
@@ -66,7 +66,7 @@ from verifier.notes import read_vkey
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hashlight_node.exchange.standing import Standing
+    from hashlight_node.exchange.telling.standing import Standing
     from hashlight_node.keys import RotatingUse
     from hashlight_node.model import Fork
     from hashlight_node.store.database import Connection

@@ -28,10 +28,10 @@ from yarl import URL
 from hashlight_node.api import authentication
 from hashlight_node.api.federation import quota
 from hashlight_node.api.federation.quota import Share
-from hashlight_node.exchange import follow as follow_module
-from hashlight_node.exchange.budgets import Budget
+from hashlight_node.exchange.following import follow as follow_module
+from hashlight_node.exchange.following.budgets import Budget
+from hashlight_node.metrics import render_metrics
 from hashlight_node.model import Follow, FollowState
-from hashlight_node.observability import render_metrics
 from hashlight_node.peers import transport
 from hashlight_node.store import deliveries
 from hashlight_node.store import peers as peer_store

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hashlight_node.app.watching import build_freshness_keeper
-from hashlight_node.exchange.alerts import AlertCode
+from hashlight_node.exchange.operating.alerts import AlertCode
 from hashlight_node.model import LogState
 from hashlight_node.store import logs
 from hashlight_protocol import Reason, verify_cosignature
@@ -22,7 +22,7 @@ from support.made_records import indicators
 from support.running_companies import RunningCompany, connect, start_company, until
 
 if TYPE_CHECKING:
-    from hashlight_node.exchange.standing import Standing
+    from hashlight_node.exchange.telling.standing import Standing
     from hashlight_protocol import Ref
 
 ORIGIN = "shield.example/hsf/v1/log/ncii/1"

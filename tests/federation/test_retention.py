@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, insert, select
 
 from hashlight_node.app.maintenance import opened_for_reading
-from hashlight_node.exchange.retention import Retention, RetentionRules
+from hashlight_node.exchange.operating.retention import Retention, RetentionRules
 from hashlight_node.model import RecordState
 from hashlight_node.store import records, tables
 from hashlight_protocol import Indicator, Ref, Sighting, encode_record, parse_record

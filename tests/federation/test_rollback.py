@@ -12,8 +12,8 @@ import pytest
 
 from hashlight_node.api.local.bearer import generate_secret, hash_secret
 from hashlight_node.app import start_node
-from hashlight_node.exchange.epochs import Frozen
 from hashlight_node.exchange.errors import RolledBackError, UnconfirmedError
+from hashlight_node.exchange.publishing.epochs import Frozen
 from hashlight_node.last_signed import LastSignedInUseError
 from hashlight_node.local_client import LocalClient
 from hashlight_node.model import FollowState, LogState, RecordState, Scope
@@ -29,7 +29,7 @@ from support.running_companies import MakeCompany, RunningCompany, connect, unti
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hashlight_node.exchange.recover import Recovered
+    from hashlight_node.exchange.publishing.recover import Recovered
     from hashlight_node.model import Log
     from hashlight_node.store.database import Connection
     from hashlight_protocol import KnownHead
@@ -102,13 +102,19 @@ async def pair(make_company: MakeCompany) -> tuple[RunningCompany, RunningCompan
     return shield, alpha
 
 
-async def grow_and_restore(shield: RunningCompany, alpha: RunningCompany) -> KnownHead:
-    """Publish much, retract, erase; then put the old database back. Gives the head."""
+async def grow_and_restore(
+    shield: RunningCompany, *followers: RunningCompany
+) -> KnownHead:
+    """Publish much, retract, erase; then put the old database back. Gives the head.
+
+    By then the followers have it all.
+    """
     publisher = shield.node.use_cases.publisher
     refs = await publisher.publish("ncii", indicators(600, first=5))
     await publisher.withdraw(refs[0], "retract", Reason.FALSE_POSITIVE)
     await publisher.withdraw(refs[1], "erase", Reason.WITHDRAWN)
-    await until(partial(are_equal, shield, alpha))
+    for follower in followers:
+        await until(partial(are_equal, shield, follower))
     head = await shield.head(ORIGIN)
     assert head is not None
     await shield.stop()
@@ -365,8 +371,7 @@ async def test_bodies_that_one_peer_does_not_have_come_from_another(
     await shield.stop()
     back_up(shield)
     await shield.start()
-    head = await grow_and_restore(shield, alpha)
-    await until(lambda: _is_at(beta, head))
+    head = await grow_and_restore(shield, alpha, beta)
     await _forget_bodies(alpha, range(0, 608, 2))
     await _forget_bodies(beta, range(1, 608, 3))
     await shield.start()
@@ -379,10 +384,6 @@ async def test_bodies_that_one_peer_does_not_have_come_from_another(
     assert recovered.missing_bodies == len(both)
     assert await shield.matches(8) == 1
     assert await shield.head(ORIGIN) == head
-
-
-async def _is_at(company: RunningCompany, head: KnownHead) -> bool:
-    return await company.head(ORIGIN) == head
 
 
 async def _forget_bodies(company: RunningCompany, leaves: range) -> None:

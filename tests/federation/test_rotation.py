@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hashlight_node.exchange.descriptors import descriptor_behind
+from hashlight_node.exchange.following.descriptors import descriptor_behind
 from hashlight_node.peers.errors import PeerUnavailableError
 from hashlight_node.store import deliveries
 from hashlight_protocol import (

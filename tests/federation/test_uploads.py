@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hashlight_node.keys import read_published_descriptor
+from hashlight_node.metrics import render_metrics
 from hashlight_node.model import RecordState
-from hashlight_node.observability import render_metrics
 from hashlight_node.store import deliveries, logs, records
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (

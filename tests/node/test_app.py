@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hashlight_node.config import Settings
-    from hashlight_node.exchange.lookup import LookupAnswer
+    from hashlight_node.exchange.looking_up.lookup import LookupAnswer
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from sqlalchemy import update
 
 from hashlight_node.app.backups import (
     check_backup,
+    foresee,
     make_backup,
     manifest_of,
     read_manifest,
@@ -141,6 +143,22 @@ async def test_an_old_backup_makes_the_guard_speak(
     assert (log.tree_size, log.state) == (301, LogState.ROLLED_BACK)
     assert await shield.matches(7) == 1
     assert await shield.matches(520) == 0
+
+
+async def test_what_another_process_signed_makes_no_guard_speak(
+    shield: RunningCompany, tmp_path: Path
+) -> None:
+    settings = shield.settings
+    behind = tmp_path / "behind"
+    shutil.copytree(settings.keys.last_signed, behind)
+    await publish(shield, 50, first=500)
+    shared = settings.store.model_copy(update={"shared_at": "10.0.0.5"})
+    found = [await own_log(shield)]
+    for directory in (behind, tmp_path / "never"):
+        keys = settings.keys.model_copy(update={"last_signed": directory})
+        for store, verdict in ((settings.store, "unconfirmed"), (shared, "ok")):
+            changed = settings.model_copy(update={"keys": keys, "store": store})
+            assert [one.verdict for one in foresee(changed, found)] == [verdict]
 
 
 async def test_a_newest_backup_is_signed_on_at_once(

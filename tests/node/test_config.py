@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pydantic import BaseModel
-from hashlight_node.exchange.quorum import NO_QUORUM
+from hashlight_node.exchange.logs.quorum import NO_QUORUM
 from hashlight_protocol import MAX_POLICY_BYTES
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "hashlight.example.toml"
@@ -70,7 +70,7 @@ def test_the_example_shows_every_condition_of_a_rule_and_the_rule_is_valid() -> 
 
 
 def test_there_are_few_settings() -> None:
-    assert len(settings_of(Settings)) <= 44
+    assert len(settings_of(Settings)) <= 45
 
 
 def test_what_is_not_said_has_a_default(write: Callable[[str], Path]) -> None:
@@ -131,6 +131,22 @@ def test_absolute_paths_and_other_databases_stay_as_they_are(
     assert settings.store.url == "sqlite:////var/h.db"
     remote = MINIMAL + '[store]\nurl = "postgresql://db.example/hashlight"\n'
     assert load_settings(write(remote), {}).store.url.startswith("postgresql://")
+
+
+def test_a_database_of_a_server_can_be_shared(write: Callable[[str], Path]) -> None:
+    section = '[store]\nurl = "postgresql://db/hashlight"\nshared_at = "{}"\n'
+    for host in ("10.0.0.5", "a.internal", "fd00::1"):
+        settings = load_settings(write(MINIMAL + section.format(host)), {})
+        assert settings.store.shared_at == host
+    for host in ("10.0.0.5/8", "two words", "a" * 41):
+        said = problems_of(write(MINIMAL + section.format(host)))
+        assert "shared_at must be a host" in said
+    alone = '[store]\nshared_at = "10.0.0.5"\n'
+    said = problems_of(write(MINIMAL + alone))
+    assert "shared_at needs a database of PostgreSQL" in said
+    matching = "[matching]\nlog_matches = true\n"
+    said = problems_of(write(MINIMAL + section.format("10.0.0.5") + matching))
+    assert "log_matches does not go with store.shared_at" in said
 
 
 @pytest.mark.parametrize("query", ["node:secret@db", "db/h?password=secret&user=node"])

@@ -10,8 +10,8 @@ from aiohttp import web
 from sqlalchemy import update
 
 from hashlight_node.jobs import JobParts, KeyRefresher, run_jobs
+from hashlight_node.metrics import Metrics, render_metrics
 from hashlight_node.model import FollowState, Scope
-from hashlight_node.observability import Metrics, render_metrics
 from hashlight_node.store import idempotency, tables, tokens
 from support.clock import ManualClock
 from support.exchange_node import ExchangeNode, open_exchange_node

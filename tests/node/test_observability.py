@@ -15,13 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hashlight_node
+from hashlight_node.metrics import Metrics, render_metrics
 from hashlight_node.observability import (
     _FIELDS,
     REQUEST_ID,
-    Metrics,
     configure_logging,
     keep_allowed,
-    render_metrics,
 )
 from hashlight_protocol import MalformedError
 

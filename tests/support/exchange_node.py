@@ -10,34 +10,34 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from hashlight_node.exchange.applied import Applied
-from hashlight_node.exchange.copying import FollowParts
-from hashlight_node.exchange.epochs import Epochs
-from hashlight_node.exchange.feedback import Feedback
-from hashlight_node.exchange.follow import Follower
-from hashlight_node.exchange.forks import ForkFinder
-from hashlight_node.exchange.freshness import FreshnessRules
-from hashlight_node.exchange.gossip import Gossip, GossipParts
-from hashlight_node.exchange.inspect import Inspect
-from hashlight_node.exchange.life import SignsOfLife
-from hashlight_node.exchange.list_notes import ListNotes
-from hashlight_node.exchange.live import LiveView
-from hashlight_node.exchange.lookup import Lookup
-from hashlight_node.exchange.mirroring import Mirroring
+from hashlight_node.exchange.answering.mirroring import Mirroring
+from hashlight_node.exchange.answering.receiving import Receiver
+from hashlight_node.exchange.answering.receiving_notes import NoteReceiver
+from hashlight_node.exchange.answering.serve import Serving
+from hashlight_node.exchange.answering.witness import Witness
+from hashlight_node.exchange.following.copying import FollowParts
+from hashlight_node.exchange.following.follow import Follower
+from hashlight_node.exchange.following.freshness import FreshnessRules
+from hashlight_node.exchange.following.life import SignsOfLife
+from hashlight_node.exchange.following.list_notes import ListNotes
+from hashlight_node.exchange.logs.applied import Applied
+from hashlight_node.exchange.logs.forks import ForkFinder
+from hashlight_node.exchange.logs.quorum import NO_QUORUM, Quorum
+from hashlight_node.exchange.logs.self_check import SelfCheck
+from hashlight_node.exchange.logs.signing import LogSigning
+from hashlight_node.exchange.looking_up.live import LiveView
+from hashlight_node.exchange.looking_up.lookup import Lookup
 from hashlight_node.exchange.notices import Notices
-from hashlight_node.exchange.peering import Peering
-from hashlight_node.exchange.publish import Publisher
-from hashlight_node.exchange.push import Pusher
-from hashlight_node.exchange.quorum import NO_QUORUM, Quorum
-from hashlight_node.exchange.receiving import Receiver
-from hashlight_node.exchange.receiving_notes import NoteReceiver
-from hashlight_node.exchange.recover import Recovery, RecoveryParts
-from hashlight_node.exchange.self_check import SelfCheck
-from hashlight_node.exchange.serve import Serving
-from hashlight_node.exchange.shared_logs import SharedLogs
-from hashlight_node.exchange.signing import LogSigning
-from hashlight_node.exchange.uploading import Uploader, UploadTo
-from hashlight_node.exchange.witness import Witness
+from hashlight_node.exchange.operating.inspect import Inspect
+from hashlight_node.exchange.operating.peering import Peering
+from hashlight_node.exchange.publishing.epochs import Epochs
+from hashlight_node.exchange.publishing.feedback import Feedback
+from hashlight_node.exchange.publishing.publish import Publisher
+from hashlight_node.exchange.publishing.recover import Recovery, RecoveryParts
+from hashlight_node.exchange.telling.gossip import Gossip, GossipParts
+from hashlight_node.exchange.telling.push import Pusher
+from hashlight_node.exchange.telling.shared_logs import SharedLogs
+from hashlight_node.exchange.telling.uploading import Uploader, UploadTo
 from hashlight_node.keys import create_keyring, load_keyring
 from hashlight_node.last_signed import LastSigned
 from hashlight_node.matching.judging import Criteria
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from hashlight_node.exchange.live import ListState
+    from hashlight_node.exchange.looking_up.live import ListState
     from hashlight_node.keys import Keyring
     from hashlight_node.model import Evidence, Follow, Log, Peer, StoredRecord
     from hashlight_node.store.database import Connection

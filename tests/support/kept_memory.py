@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hashlight_node.exchange.applied import Applied
-from hashlight_node.exchange.snapshots import Snapshots, fill
+from hashlight_node.exchange.logs.applied import Applied
+from hashlight_node.exchange.looking_up.snapshots import Snapshots, fill
 from hashlight_node.matching.matcher import Matcher
 from hashlight_node.model import signal_digest
 from hashlight_node.store import logs, signals
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from hashlight_node.exchange.snapshots import Filled
+    from hashlight_node.exchange.looking_up.snapshots import Filled
     from hashlight_node.store.database import Connection
 
     from .stored_log import Item

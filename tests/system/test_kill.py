@@ -20,7 +20,7 @@ ROWS_AN_IMPORT = 500
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.slow)])
 def test_kills_lose_no_acknowledged_record(
     kills: int, pair: tuple[Company, Company], tmp_path: Path
 ) -> None:

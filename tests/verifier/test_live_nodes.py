@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hashlight_node.exchange.epochs import Abandoned, Frozen
+from hashlight_node.exchange.publishing.epochs import Abandoned, Frozen
 from hashlight_node.model import Log
 from hashlight_node.store import deliveries, logs
 from hashlight_protocol import Reason, Ref, verify_cosignature
@@ -20,8 +20,8 @@ from verifier.notes import encode64
 from verifier.runs import Verdict, run_program
 
 if TYPE_CHECKING:
-    from hashlight_node.exchange.epochs import Ending
-    from hashlight_node.exchange.publish import WithdrawalKind
+    from hashlight_node.exchange.publishing.epochs import Ending
+    from hashlight_node.exchange.publishing.publish import WithdrawalKind
     from hashlight_node.store.database import Connection
 
 ORIGIN = "shield.example/hsf/v1/log/ncii/1"

@@ -28,7 +28,7 @@ from .problems import (
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
 
-    from hashlight_node.observability import Metrics
+    from hashlight_node.metrics import Metrics
 
 Listener = Literal["federation", "local"]
 

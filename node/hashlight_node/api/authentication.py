@@ -54,7 +54,7 @@ from .errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
 
-    from hashlight_node.store.database import Database
+    from hashlight_node.store.database import Reader
 
 PEER: Final = web.RequestKey("peer", Peer)
 """Who sent a request; set on every request that reaches a handler for peers."""
@@ -109,7 +109,7 @@ class Authenticator:
 
     def __init__(
         self,
-        database: Database,
+        database: Reader,
         *,
         authority: str,
         clock: Clock,

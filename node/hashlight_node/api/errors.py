@@ -120,10 +120,13 @@ class RateLimitedError(RequestError):
 
 
 class NodeUnavailableError(RequestError):
-    """A worker process was asked for what only the node can do, and it is not there."""
+    """A process was asked for what only the node can do, and it is not there.
+
+    It is behind a worker, or is the one of several processes that leads.
+    """
 
     def __init__(self) -> None:
-        super().__init__("the node behind this worker does not answer")
+        super().__init__("the process that can do this does not answer")
 
 
 class DescriptorUnsignedError(RequestError):

@@ -27,7 +27,11 @@ from hashlight_node.keys import (
 from hashlight_node.last_signed import LastSignedError
 from hashlight_node.matching.image import ImageRefusal, ImageRefusedError
 from hashlight_node.peers import errors as peers
-from hashlight_node.store.errors import ScrubError
+from hashlight_node.store.errors import (
+    DatabaseInUseError,
+    ScrubError,
+    is_server_away,
+)
 from hashlight_protocol import errors as protocol
 
 from . import errors as requests
@@ -146,6 +150,7 @@ _EXCHANGE: Final[Mapping[type[Exception], Problem]] = {
         (exchange.NoRoomError, 507, "The disk is nearly full"),
         (exchange.EmptyRequestError, 422, "There is nothing to publish"),
         (exchange.IdempotencyConflictError, 422, "The key is another request's"),
+        (exchange.StoreSilentError, 503, "The database cannot be heard"),
     )
 }
 
@@ -169,7 +174,12 @@ _STORE: Final[Mapping[type[Exception], Problem]] = {
     # The erase itself is done; repeating the request removes what is left of it.
     ScrubError: Problem(503, "unavailable", "Erased bytes are not all removed yet"),
     LastSignedError: Problem(503, "unavailable", "What is signed cannot be noted"),
+    DatabaseInUseError: Problem(503, "unavailable", "Another process leads"),
 }
+
+_SERVER_AWAY: Final = Problem(503, "unavailable", "The database does not answer")
+_UNTOLD: Final = (INTERNAL, _SERVER_AWAY, _STORE[DatabaseInUseError])
+"""Problems of which no caller is told more: what they say may name anything."""
 
 IMAGE_PROBLEMS: Final[Mapping[ImageRefusal, Problem]] = {
     "not-an-image": Problem(422, "not-an-image", "The bytes are no picture"),
@@ -207,6 +217,8 @@ def problem_for(error: Exception) -> Problem:
     """Find what to tell about an error; `INTERNAL` for one that is ours."""
     if isinstance(error, ImageRefusedError):
         return IMAGE_PROBLEMS[error.code]
+    if is_server_away(error):
+        return _SERVER_AWAY
     for kind in type(error).__mro__:
         if kind in PROBLEMS:
             return PROBLEMS[kind]
@@ -224,7 +236,7 @@ def problem_document(error: Exception) -> dict[str, object]:
     """Describe an error, without anything that only a reader of our log may know."""
     problem = problem_for(error)
     document = _describe(problem)
-    if problem is INTERNAL:
+    if problem in _UNTOLD:
         return document
     document["detail"] = str(error)
     return document | _members(error)
@@ -311,7 +323,10 @@ def _headers(error: Exception) -> dict[str, str]:
             | exchange.UnconfirmedError()
             | exchange.LogHeldError()
             | exchange.NoRoomError()
+            | exchange.StoreSilentError()
+            | DatabaseInUseError()
         ):
             return {"Retry-After": str(RETRY_SECONDS)}
         case _:
-            return {}
+            is_brief = is_server_away(error)
+            return {"Retry-After": str(RETRY_SECONDS)} if is_brief else {}

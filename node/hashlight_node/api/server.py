@@ -14,7 +14,7 @@ would answer in plain text and say which versions it is made of.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from socket import AF_UNIX, socket
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -40,6 +40,9 @@ _MOST_CONNECTIONS: Final = 400
 MOST_INSIDE: Final = 500
 """Connections to a unix socket, on which no strangers are: only our own processes,
 which share them out among themselves so that none is ever turned away."""
+
+_FIRST_WORD_SECONDS: Final = 0.25
+# How long who was connected when we stopped to listen has to say what is wanted.
 
 _BACKLOG: Final = MOST_INSIDE
 """Connections that wait to be accepted. One more to a unix socket is refused at once,
@@ -101,6 +104,16 @@ async def start_server(
         await runner.cleanup()
         raise
     return runner
+
+
+def duplicates(listening: Sequence[socket]) -> list[socket]:
+    """Give sockets that share what waits to be accepted: whoever closes one drops none.
+
+    Args:
+        listening: Bound, and kept open by the caller for as long as anybody is to take
+            over from who is given these.
+    """
+    return [each.dup() for each in listening]
 
 
 def port_of(runner: web.AppRunner) -> int:
@@ -204,6 +217,31 @@ class _SocketSite(_Site, web.SockSite):
         self._server = await loop.create_unix_server(
             server, sock=self._sock, backlog=self._backlog
         )
+
+    @override
+    async def stop(self) -> None:
+        if self._sock.family == AF_UNIX:
+            await super().stop()
+            return
+        # Who is connected and not yet accepted would be cut off when the last socket
+        # that shares the queue is closed.
+        with self._sock.dup() as queue:
+            await super().stop()
+            await self._accept_all(queue)
+        await asyncio.sleep(_FIRST_WORD_SECONDS)
+
+    async def _accept_all(self, queue: socket) -> None:
+        server = self._runner.server
+        assert server is not None  # noqa: S101 -- the runner is set up
+        queue.setblocking(False)  # noqa: FBT003 -- as the standard library has it
+        while True:
+            try:
+                accepted, _ = queue.accept()
+            except ConnectionAbortedError:
+                continue  # That one hung up; others wait behind it.
+            except OSError:
+                return
+            await asyncio.get_running_loop().connect_accepted_socket(server, accepted)
 
 
 class _Runner(web.AppRunner):

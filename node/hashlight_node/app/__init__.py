@@ -5,16 +5,21 @@ several nodes live in one process in the tests.
 """
 
 from .judging import build_criteria
-from .memory import Behind, Memory, load_memory
+from .memory import Behind, Claimed, Memory, load_memory
 from .node import LOCAL_SHUTDOWN_SECONDS, RunningNode, start_node, system_clock
+from .standing_by import Shared, Standby, stand_by
 
 __all__ = [
     "LOCAL_SHUTDOWN_SECONDS",
     "Behind",
+    "Claimed",
     "Memory",
     "RunningNode",
+    "Shared",
+    "Standby",
     "build_criteria",
     "load_memory",
+    "stand_by",
     "start_node",
     "system_clock",
 ]

@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from hashlight_node.exchange.fsck import Fsck
+from hashlight_node.exchange.operating.fsck import Fsck
 from hashlight_node.last_signed import read_newest, read_signed
 from hashlight_node.model import Role
 from hashlight_node.store import backups, logs
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hashlight_node.config import Settings
-    from hashlight_node.exchange.fsck_findings import Findings
+    from hashlight_node.exchange.operating.fsck_findings import Findings
     from hashlight_node.model import Clock, Log
 
 _FORMAT: Final = 1
@@ -288,17 +288,17 @@ def restore(settings: Settings, file: Path, *, replace: bool) -> Manifest:
 
 def _foresee(settings: Settings, log: Log) -> Guarded:
     note = read_newest(settings.keys.last_signed, log.origin)
-    if note is None:
-        return Guarded(log.origin, "unconfirmed", log.checkpoint_size, None)
-    signed = read_signed(note).head
+    # Who shares the store learns at its start what the others signed.
+    verdict = "ok" if settings.store.shared_at else "unconfirmed"
     size = log.checkpoint_size
-    verdict = "ok"
+    if note is None:
+        return Guarded(log.origin, verdict, size, None)
+    signed = read_signed(note).head
     if signed.tree_size > size:
         verdict = "rolled-back"
-    elif signed.tree_size < size:
-        verdict = "unconfirmed"
-    elif size == log.tree_size and signed.root_hash != log.root_hash:
-        verdict = "rolled-back"
+    elif signed.tree_size == size:
+        differs = size == log.tree_size and signed.root_hash != log.root_hash
+        verdict = "rolled-back" if differs else "ok"
     return Guarded(log.origin, verdict, size, signed.tree_size)
 
 

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import hashlight_node
-from hashlight_node.exchange.applied import Applied
-from hashlight_node.exchange.changes import Feed
-from hashlight_node.exchange.match_log import MatchBuffer, MatchLog
+from hashlight_node.exchange.answering.static_files import StaticFiles
+from hashlight_node.exchange.logs.applied import Applied
+from hashlight_node.exchange.logs.quorum import Quorum
+from hashlight_node.exchange.looking_up.changes import Feed
+from hashlight_node.exchange.looking_up.match_log import MatchBuffer, MatchLog
 from hashlight_node.exchange.notices import Notices
-from hashlight_node.exchange.quorum import Quorum
 from hashlight_node.exchange.room import Room, RoomState
-from hashlight_node.exchange.static_files import StaticFiles
 from hashlight_node.keys import OwnDescriptor, load_keyring
 from hashlight_node.last_signed import LastSigned
 from hashlight_node.matching.index import kernel_name
-from hashlight_node.observability import Metrics
+from hashlight_node.metrics import Metrics
 from hashlight_node.store import allowed
 from hashlight_node.store.database import Database
 from hashlight_protocol import SPEC_VERSION
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from hashlight_node.config import Settings
-    from hashlight_node.exchange.snapshots import Snapshots
+    from hashlight_node.exchange.looking_up.snapshots import Snapshots
     from hashlight_node.keys import Keyring
     from hashlight_node.matching.judging import Criteria
     from hashlight_node.matching.matcher import Matcher
     from hashlight_node.model import Clock
     from hashlight_node.peers.client import PeerClient
 
-    from .memory import Behind
+    from .memory import Behind, Claimed
 
 
 _JITTER: Final = 0.5
@@ -73,7 +73,11 @@ class Foundation:
 
 
 async def lay_foundation(
-    settings: Settings, clock: Clock, stack: AsyncExitStack, behind: Behind | None
+    settings: Settings,
+    clock: Clock,
+    stack: AsyncExitStack,
+    behind: Behind | None,
+    claimed: Claimed | None,
 ) -> Foundation:
     """Open what has to be opened; the stack closes it again, the database last.
 
@@ -88,11 +92,16 @@ async def lay_foundation(
     keyring = load_keyring(
         settings.keys.directory, settings.node.name, access=key_access(settings)
     )
-    last_signed = LastSigned.open(settings.keys.last_signed)
-    # Closed after the database, whose last commits it still follows.
-    stack.callback(last_signed.close)
-    database = Database.open(settings.store.url)
-    memory = await choose_memory(settings, database, behind)
+    if claimed is None:
+        last_signed = LastSigned.open(settings.keys.last_signed)
+        # Closed after the database, whose last commits it still follows.
+        stack.callback(last_signed.close)
+        database = Database.open(settings.store.url)
+        given = None if behind is None else behind.memory
+    else:
+        last_signed, database = claimed.last_signed, claimed.database
+        given = claimed.memory
+    memory = await choose_memory(settings, database, given)
     matcher = memory.matcher
     # Closed after the database, whose last writes still change it.
     stack.callback(matcher.close)
@@ -132,7 +141,7 @@ async def lay_foundation(
         metrics=metrics,
         quorum=quorum,
         files=files,
-        room=_watch_room(settings, metrics),
+        room=watch_room(settings, metrics),
     )
 
 
@@ -149,7 +158,19 @@ def _keep_files(
     return files
 
 
-def _watch_room(settings: Settings, metrics: Metrics) -> Room:
+def clear_files(settings: Settings) -> None:
+    """Remove the files that a proxy sends: nobody here hears of what is erased.
+
+    Raises:
+        OSError: They cannot be removed.
+    """
+    if settings.federation.static_directory:
+        StaticFiles(Path(settings.federation.static_directory)).begin()
+
+
+def watch_room(settings: Settings, metrics: Metrics) -> Room:
+    """Look how much room the disk of a process has, and show it."""
+
     def show(free: int, state: RoomState) -> None:
         metrics.show_room(free, list(RoomState).index(state))
 

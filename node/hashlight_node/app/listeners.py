@@ -12,9 +12,9 @@ from hashlight_node.api.local.application import build_local
 from hashlight_node.api.local.counts import collect_counts
 from hashlight_node.api.local.match_events import accept_match_events
 from hashlight_node.api.local.parts import LocalLimits, LocalParts
-from hashlight_node.exchange.gossip import EVIDENCE_FEATURE
-from hashlight_node.exchange.gossip import FEATURE as GOSSIP_FEATURE
-from hashlight_node.exchange.serve import LONG_POLL_SECONDS
+from hashlight_node.exchange.answering.serve import LONG_POLL_SECONDS
+from hashlight_node.exchange.telling.gossip import EVIDENCE_FEATURE
+from hashlight_node.exchange.telling.gossip import FEATURE as GOSSIP_FEATURE
 from hashlight_protocol import MAX_ADD_CHECKPOINT_BYTES, Descriptor, HttpKey
 
 if TYPE_CHECKING:

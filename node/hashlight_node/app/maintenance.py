@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hashlight_node.exchange.fsck import Fsck
-from hashlight_node.exchange.healing import Healer, HealParts
+from hashlight_node.exchange.operating.fsck import Fsck
+from hashlight_node.exchange.operating.healing import Healer, HealParts
 from hashlight_node.keys import load_keyring
 from hashlight_node.last_signed import LastSigned, read_newest
 from hashlight_node.store.database import Database, Reader

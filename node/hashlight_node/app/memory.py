@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hashlight_node.exchange.snapshots import Snapshots, discard, fill
+from hashlight_node.exchange.looking_up.snapshots import Snapshots, discard, fill
 from hashlight_node.matching.matcher import Matcher
 from hashlight_node.store import changes
 from hashlight_node.store.backends import file_beside
@@ -13,7 +13,7 @@ from hashlight_node.store.backends import file_beside
 from .judging import largest_threshold
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from contextlib import AsyncExitStack
     from pathlib import Path
     from socket import socket
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from hashlight_node.config import Settings
-    from hashlight_node.exchange.snapshots import Filled
+    from hashlight_node.exchange.looking_up.snapshots import Filled
+    from hashlight_node.last_signed import LastSigned
     from hashlight_node.model import Clock
     from hashlight_node.store.database import Database, Reader
 
@@ -56,6 +57,25 @@ class Behind:
     counters: Mapping[str, Path]
 
 
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a process that shares its database has when it begins to lead.
+
+    Attributes:
+        database: With the right to write.
+        last_signed: Of this process, all its life.
+        memory: As it looked things up until now.
+        local: Listens for our own services, or for our workers.
+        federation: Listens for peers.
+    """
+
+    database: Database
+    last_signed: LastSigned
+    memory: Memory
+    local: Sequence[socket]
+    federation: Sequence[socket]
+
+
 async def load_memory(settings: Settings, database: Reader) -> Memory:
     """Read what is live, from the snapshot if there is one that holds."""
     matcher = Matcher(pdq_threshold=largest_threshold(settings))
@@ -65,20 +85,25 @@ async def load_memory(settings: Settings, database: Reader) -> Memory:
 
 
 async def choose_memory(
-    settings: Settings, database: Database, behind: Behind | None
+    settings: Settings, database: Database, given: Memory | None
 ) -> Memory:
     """Take what was filled for us if nothing was written since; else fill anew."""
     try:
         if not settings.matching.snapshot_seconds:
             discard(_snapshot_path(settings))
-        if behind is not None:
-            given = behind.memory
-            if await database.read(changes.newest_mark) == given.filled.mark:
+        if given is not None:
+            mark = await database.read(changes.newest_mark)
+            if mark == given.filled.mark:
                 return given
         return await load_memory(settings, database)
     except BaseException:
         await database.close()
         raise
+
+
+def forget_snapshot(settings: Settings) -> None:
+    """Remove the snapshot: what is erased from now on, nobody would wipe in it."""
+    discard(_snapshot_path(settings))
 
 
 async def keep_snapshot(

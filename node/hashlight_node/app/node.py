@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from hashlight_node.api.server import port_of, start_server
+from hashlight_node.api.server import duplicates, port_of, start_server
 from hashlight_node.config import split_address
-from hashlight_node.exchange.match_log import FLUSH_SECONDS
+from hashlight_node.exchange.looking_up.keeping_up import learn_signed
+from hashlight_node.exchange.looking_up.match_log import FLUSH_SECONDS
 from hashlight_node.jobs import Chore, JobParts, KeyRefresher, run_jobs
 
 from .foundation import lay_foundation
@@ -21,15 +22,16 @@ from .watching import build_freshness_keeper, build_retention, watch_chores
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from socket import socket
 
     from hashlight_node.config import Settings
     from hashlight_node.model import Clock
 
     from .foundation import Foundation
-    from .memory import Behind
+    from .memory import Behind, Claimed
     from .use_cases import UseCases
 
-_FEDERATION_SHUTDOWN_SECONDS: Final = 5
+FEDERATION_SHUTDOWN_SECONDS: Final = 5
 """Long polls end at once; a peer repeats anything else."""
 
 LOCAL_SHUTDOWN_SECONDS: Final = 10
@@ -71,7 +73,11 @@ class RunningNode:
 
 @asynccontextmanager
 async def start_node(
-    settings: Settings, *, clock: Clock = system_clock, behind: Behind | None = None
+    settings: Settings,
+    *,
+    clock: Clock = system_clock,
+    behind: Behind | None = None,
+    claimed: Claimed | None = None,
 ) -> AsyncIterator[RunningNode]:
     """Run a node for as long as the block lasts.
 
@@ -82,6 +88,7 @@ async def start_node(
         settings: As `load_settings` gives them.
         clock: Unix seconds.
         behind: What it has if workers answer lookups in front of it.
+        claimed: What it has if it shares its database with other processes.
 
     Raises:
         SettingsError: The policy that they name cannot be used.
@@ -92,11 +99,13 @@ async def start_node(
         ExceptionGroup: A job met a mistake of ours; raised when the block ends.
     """
     async with AsyncExitStack() as stack:
-        foundation = await lay_foundation(settings, clock, stack, behind)
+        foundation = await lay_foundation(settings, clock, stack, behind, claimed)
         use_cases = build_use_cases(foundation)
         # Before anybody can look anything up: time has passed while we were stopped.
         await build_freshness_keeper(foundation).check()
         stack.push_async_callback(use_cases.pusher.close)
+        if claimed is not None:
+            await _learn_signed(foundation)
         # Before anybody is answered: a restored database must not be seen by peers.
         await use_cases.self_check.settle()
         await use_cases.self_check.ask_at_start()
@@ -112,15 +121,17 @@ async def start_node(
         await use_cases.rotation.settle_quietly()
         local = await start_server(
             local_app,
-            [behind.local] if behind else split_address(settings.local.listen),
+            _local_address(settings, behind, claimed),
             shutdown_seconds=LOCAL_SHUTDOWN_SECONDS,
             hang_up_cancels=False,
         )
         stack.push_async_callback(local.cleanup)
         federation = await start_server(
             federation_app,
-            split_address(settings.federation.listen),
-            shutdown_seconds=_FEDERATION_SHUTDOWN_SECONDS,
+            duplicates(claimed.federation)
+            if claimed
+            else split_address(settings.federation.listen),
+            shutdown_seconds=FEDERATION_SHUTDOWN_SECONDS,
             hang_up_cancels=True,
         )
         stack.push_async_callback(federation.cleanup)
@@ -128,6 +139,19 @@ async def start_node(
         listening.set()
         local_port = 0 if behind else port_of(local)
         yield RunningNode(foundation, use_cases, port_of(federation), local_port, jobs)
+
+
+def _local_address(
+    settings: Settings, behind: Behind | None, claimed: Claimed | None
+) -> tuple[str, int] | list[socket]:
+    if claimed is not None:
+        return duplicates(claimed.local)
+    return [behind.local] if behind else split_address(settings.local.listen)
+
+
+async def _learn_signed(on: Foundation) -> None:
+    """Know what others signed before this process; what it last saw may be older."""
+    await on.database.write(lambda conn: learn_signed(conn, on.keyring, on.last_signed))
 
 
 async def _run_jobs(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hashlight_node.config import SettingsError
-from hashlight_node.exchange.quorum import NO_QUORUM
+from hashlight_node.exchange.logs.quorum import NO_QUORUM
 from hashlight_protocol import MAX_POLICY_BYTES, ProtocolError, parse_policy
 
 if TYPE_CHECKING:

@@ -6,43 +6,43 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hashlight_node.exchange.cases import Cases
-from hashlight_node.exchange.clusters import Clusters
-from hashlight_node.exchange.copying import FollowParts
-from hashlight_node.exchange.epochs import Epochs
-from hashlight_node.exchange.explain import Explain
-from hashlight_node.exchange.feedback import Feedback
-from hashlight_node.exchange.follow import Follower
-from hashlight_node.exchange.forks import ForkFinder
-from hashlight_node.exchange.gossip import Gossip, GossipParts
-from hashlight_node.exchange.inspect import Inspect
-from hashlight_node.exchange.life import SignsOfLife
-from hashlight_node.exchange.list_notes import ListNotes
-from hashlight_node.exchange.live import LiveView
-from hashlight_node.exchange.lookup import Lookup
-from hashlight_node.exchange.mirroring import Mirroring
-from hashlight_node.exchange.peering import Peering
-from hashlight_node.exchange.policies import Policies
-from hashlight_node.exchange.previewing import Previews
-from hashlight_node.exchange.publish import Publisher
-from hashlight_node.exchange.push import Pusher
-from hashlight_node.exchange.receiving import Receiver
-from hashlight_node.exchange.receiving_notes import NoteReceiver
-from hashlight_node.exchange.recover import Recovery, RecoveryParts
-from hashlight_node.exchange.relaying import Relaying
-from hashlight_node.exchange.rotation import KeyRotation, RotationParts
-from hashlight_node.exchange.self_check import SelfCheck
-from hashlight_node.exchange.serve import Serving
-from hashlight_node.exchange.shared_logs import SharedLogs
-from hashlight_node.exchange.signing import LogSigning
-from hashlight_node.exchange.uploading import Uploader, UploadTo
-from hashlight_node.exchange.witness import Witness
+from hashlight_node.exchange.answering.mirroring import Mirroring
+from hashlight_node.exchange.answering.receiving import Receiver
+from hashlight_node.exchange.answering.receiving_notes import NoteReceiver
+from hashlight_node.exchange.answering.relaying import Relaying
+from hashlight_node.exchange.answering.serve import Serving
+from hashlight_node.exchange.answering.witness import Witness
+from hashlight_node.exchange.following.copying import FollowParts
+from hashlight_node.exchange.following.follow import Follower
+from hashlight_node.exchange.following.life import SignsOfLife
+from hashlight_node.exchange.following.list_notes import ListNotes
+from hashlight_node.exchange.logs.forks import ForkFinder
+from hashlight_node.exchange.logs.self_check import SelfCheck
+from hashlight_node.exchange.logs.signing import LogSigning
+from hashlight_node.exchange.looking_up.clusters import Clusters
+from hashlight_node.exchange.looking_up.explain import Explain
+from hashlight_node.exchange.looking_up.live import LiveView
+from hashlight_node.exchange.looking_up.lookup import Lookup
+from hashlight_node.exchange.operating.inspect import Inspect
+from hashlight_node.exchange.operating.peering import Peering
+from hashlight_node.exchange.operating.policies import Policies
+from hashlight_node.exchange.operating.previewing import Previews
+from hashlight_node.exchange.publishing.cases import Cases
+from hashlight_node.exchange.publishing.epochs import Epochs
+from hashlight_node.exchange.publishing.feedback import Feedback
+from hashlight_node.exchange.publishing.publish import Publisher
+from hashlight_node.exchange.publishing.recover import Recovery, RecoveryParts
+from hashlight_node.exchange.publishing.rotation import KeyRotation, RotationParts
+from hashlight_node.exchange.telling.gossip import Gossip, GossipParts
+from hashlight_node.exchange.telling.push import Pusher
+from hashlight_node.exchange.telling.shared_logs import SharedLogs
+from hashlight_node.exchange.telling.uploading import Uploader, UploadTo
 
 from .watching import alert_rules, freshness_rules
 
 if TYPE_CHECKING:
-    from hashlight_node.exchange.copying import Tally
-    from hashlight_node.observability import Metrics
+    from hashlight_node.exchange.following.copying import Tally
+    from hashlight_node.metrics import Metrics
 
     from .foundation import Foundation
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from hashlight_node.exchange.alerts import AlertRules, Watch
-from hashlight_node.exchange.freshness import FreshnessKeeper, FreshnessRules
-from hashlight_node.exchange.pruning import DeliveryPruning
-from hashlight_node.exchange.retention import Retention, RetentionRules
+from hashlight_node.exchange.following.freshness import FreshnessKeeper, FreshnessRules
+from hashlight_node.exchange.operating.alerts import AlertRules, Watch
+from hashlight_node.exchange.operating.retention import Retention, RetentionRules
+from hashlight_node.exchange.telling.pruning import DeliveryPruning
 from hashlight_node.jobs import Chore
 
 if TYPE_CHECKING:
     from hashlight_node.config import Settings
-    from hashlight_node.exchange.publish import Publisher
+    from hashlight_node.exchange.publishing.publish import Publisher
 
     from .foundation import Foundation
 

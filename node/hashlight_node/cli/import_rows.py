@@ -7,18 +7,16 @@ row are one record), or NDJSON with one record body a line.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import orjson
+
 from hashlight_node.cli.session import UsageError
-from hashlight_protocol import (
-    MAX_BODY_BYTES,
-    ProtocolError,
-    parse_ijson,
-    parse_record,
-)
+from hashlight_node.store.bodies import read_value
+from hashlight_node.store.meanings import require_meaning
+from hashlight_protocol import MAX_BODY_BYTES, ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -184,19 +182,19 @@ def _ndjson_rows(path: Path) -> Iterator[Row]:
 def _ndjson_row(number: int, line: bytes) -> Row:
     text = line.decode(errors="backslashreplace")
     try:
-        record = parse_ijson(line, max_bytes=MAX_BODY_BYTES)
+        record = read_value(line)
     except ProtocolError as error:
         return Row(number, text, None, str(error))
     if not isinstance(record, dict):
         return Row(number, text, None, "not a JSON object")
-    return _checked(number, text, dict(record))
+    return _checked(number, text, {**record})
 
 
 def _checked(number: int, text: str, record: Json) -> Row:
     try:
-        parse_record(json.dumps(record, ensure_ascii=False).encode())
+        require_meaning(orjson.dumps(record))
     except ProtocolError as error:
         return Row(number, text, None, str(error))
-    except UnicodeEncodeError:
+    except orjson.JSONEncodeError:
         return Row(number, text, None, "the text is not UTF-8")
     return Row(number, text, record, "")

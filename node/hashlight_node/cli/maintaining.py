@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from hashlight_node.app.backups import Checked, Guarded
     from hashlight_node.config import Settings
-    from hashlight_node.exchange.fsck_findings import Damage, Findings
-    from hashlight_node.exchange.healing import Healed
+    from hashlight_node.exchange.operating.fsck_findings import Damage, Findings
+    from hashlight_node.exchange.operating.healing import Healed
     from hashlight_node.local_client import Json
 
 

@@ -23,6 +23,7 @@ ExchangeError
 ├── ForkedLogError            the log showed two histories: nothing more of it counts
 ├── NoRoomError               the disk is nearly full: no new content is taken
 ├── EmptyRequestError         there is nothing to publish
+├── StoreSilentError          the store cannot be heard, so memory may be too old
 └── IdempotencyConflictError  the same key came with another request
 
 What is wrong with *data* is a `ProtocolError`; trouble with a peer is a `PeerError`.
@@ -372,3 +373,12 @@ class IdempotencyConflictError(ExchangeError):
 
     def __init__(self) -> None:
         super().__init__("this idempotency key was used for another request")
+
+
+class StoreSilentError(ExchangeError):
+    """The store was not heard for so long that memory may be too old to answer from."""
+
+    code = "unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("the database cannot be heard, and others may be writing")

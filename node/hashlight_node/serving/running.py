@@ -16,6 +16,8 @@ import hashlight_node
 from hashlight_node.app import start_node
 from hashlight_node.observability import configure_logging
 
+from .sharing import run_shared
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Coroutine
@@ -133,7 +135,8 @@ def run_alone(settings: Settings) -> None:
     configure_logging(settings.logging.level)
 
     async def work() -> None:
-        await _run_node(settings, told_by_signal(), lambda: announce(settings))
+        stopping = told_by_signal()
+        await _run(settings, stopping, lambda: announce(settings))
 
     run_loop(work())
 
@@ -154,9 +157,19 @@ def run_behind_workers(
 
     async def work() -> None:
         stopping = told_by_supervisor(inherited.alive)
-        await _run_node(inherited.settings, stopping, ready, behind)
+        await _run(inherited.settings, stopping, ready, behind)
 
     run_loop(work())
+
+
+async def _run(
+    settings: Settings,
+    stopping: asyncio.Event,
+    ready: Callable[[], None],
+    behind: Behind | None = None,
+) -> None:
+    run = run_shared if settings.store.shared_at else _run_node
+    await run(settings, stopping, ready, behind)
 
 
 async def _run_node(

@@ -114,6 +114,30 @@ def listen_together(reserved: list[socket.socket]) -> list[socket.socket]:
     return listening
 
 
+def listen_on(host: str, port: int) -> list[socket.socket]:
+    """Listen on an address, as the one process that does.
+
+    Args:
+        host: A name or an address.
+        port: 0 for any.
+
+    Returns:
+        One for each address of the host.
+
+    Raises:
+        OSError: The address is taken.
+    """
+    listening: list[socket.socket] = []
+    try:
+        for family, _, _, _, address in _resolve(host, port):
+            listening.append(_bound(family, address, together=False))
+            listening[-1].listen(_BACKLOG)
+    except BaseException:
+        close_all(listening)
+        raise
+    return listening
+
+
 def close_all(sockets: list[socket.socket]) -> None:
     """Close sockets."""
     for each in sockets:

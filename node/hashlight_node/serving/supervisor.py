@@ -150,7 +150,8 @@ class _Supervisor:
         _settle()
         try:
             self._start_node()
-            remove_left_behind(self._shared.directory)
+            if not self._shared.settings.store.shared_at:
+                remove_left_behind(self._shared.directory)
             for slot in self._slots:
                 self._start_worker(slot, wait=True)
             announce(self._shared.settings)

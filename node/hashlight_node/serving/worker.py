@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import structlog
+from sqlalchemy.exc import OperationalError
 
 import hashlight_node
 from hashlight_node.api.local.forwarding import open_forwarder, share_of
@@ -20,13 +21,15 @@ from hashlight_node.app import (
     load_memory,
     system_clock,
 )
-from hashlight_node.exchange.catching_up import CatchUp
-from hashlight_node.exchange.live import LiveView
-from hashlight_node.exchange.lookup import Lookup
-from hashlight_node.exchange.match_log import MatchBuffer
-from hashlight_node.observability import Metrics
+from hashlight_node.exchange.errors import StoreSilentError
+from hashlight_node.exchange.looking_up.catching_up import CatchUp
+from hashlight_node.exchange.looking_up.live import LiveView
+from hashlight_node.exchange.looking_up.lookup import Lookup
+from hashlight_node.exchange.looking_up.match_log import MatchBuffer
+from hashlight_node.metrics import Metrics
 from hashlight_node.store import changes
 from hashlight_node.store.database import Reader
+from hashlight_node.store.errors import is_server_away
 from hashlight_protocol import SPEC_VERSION
 
 from .running import run_loop, told_by_supervisor
@@ -81,7 +84,13 @@ async def _wait(stopping: asyncio.Event) -> None:
 async def _follow(view: LiveView) -> None:
     while True:
         await asyncio.sleep(_FOLLOW_SECONDS)
-        await view.lists()
+        try:
+            await view.lists()
+        except StoreSilentError:
+            continue  # Lookups say so meanwhile.
+        except OperationalError as error:
+            if not is_server_away(error):
+                raise
 
 
 @asynccontextmanager
@@ -99,7 +108,7 @@ async def _start(inherited: Inherited, number: int) -> AsyncIterator[_Chores]:
         criteria = build_criteria(
             settings, clock=system_clock, flood_counts=inherited.flood_counts
         )
-        feed = CatchUp(memory.matcher, memory.filled.mark.seq, criteria.allowed)
+        feed = CatchUp(memory.matcher, memory.filled.mark, criteria.allowed)
         view = LiveView(database, clock=system_clock, feed=feed)
         await view.lists()
         metrics = Metrics(version=hashlight_node.__version__, spec_version=SPEC_VERSION)
@@ -159,8 +168,8 @@ async def _start(inherited: Inherited, number: int) -> AsyncIterator[_Chores]:
 
 async def _current(inherited: Inherited, database: Reader) -> Memory:
     """Take the supervisor's memory if the feed still leads from there to here."""
-    seq = inherited.memory.filled.mark.seq
-    if await database.read(lambda conn: changes.can_resume(conn, seq)):
+    mark = inherited.memory.filled.mark
+    if await database.read(lambda conn: changes.can_resume_at(conn, mark)):
         return inherited.memory
     _log.info("memory is filled anew", state="too-old")
     return await load_memory(inherited.settings, database)

@@ -143,7 +143,8 @@ def apply_entries(  # noqa: PLR0913 -- one log, what it gets, and what is known 
             changed; apply the entries before it, and none after it.
     """
     for leaf_index, entry in enumerate(entries, first_index):
-        verify_supported(entry, leaf_index=leaf_index)
+        if not isinstance(entry, RecordEntry):
+            verify_supported(entry, leaf_index=leaf_index)
     withdrawals = withdrawals_in(entries, first_index)
     _save_withdrawals(connection, log.log_id, withdrawals)
     effects = resolve(withdrawals)
@@ -160,11 +161,11 @@ def apply_entries(  # noqa: PLR0913 -- one log, what it gets, and what is known 
     originals = reissues.find_originals(
         connection,
         log,
-        {
-            leaf_index: entry.commitment
+        (
+            (leaf_index, entry.commitment)
             for leaf_index, entry in enumerate(entries, first_index)
             if isinstance(entry, RecordEntry)
-        },
+        ),
     )
     drafts = _draft(leaves, originals, _next_record_id(connection))
     families = _families_of(connection, log.log_id, drafts)

@@ -26,6 +26,15 @@ class CommitWatch(Protocol):
         """Give a number that is another one after every commit; for one thread."""
         ...
 
+    @property
+    def claim(self) -> int | None:
+        """Number of the newest claim of the right to write, if they are counted."""
+        ...
+
+    def silent_seconds(self) -> float:
+        """Tell since when there may be commits that the version does not count."""
+        ...
+
     def close(self) -> None:
         """Let go of what it holds; a second time does nothing."""
         ...
@@ -33,6 +42,11 @@ class CommitWatch(Protocol):
 
 class Writer(Protocol):
     """The right to write, which one process has at a time, and what writes."""
+
+    @property
+    def claim(self) -> int | None:
+        """Number of this claim of the right, if they are counted."""
+        ...
 
     def transaction(self) -> AbstractContextManager[Connection]:
         """Begin a transaction; it is committed if the block ends without an error."""

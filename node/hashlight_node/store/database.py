@@ -11,6 +11,7 @@ so that what was read once can be kept in memory and still be exact.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -93,6 +94,13 @@ class Reader:
         """
         return self._watch.version()
 
+    def silent_seconds(self) -> float:
+        """Tell since when there may be commits that `version` does not count.
+
+        More than a moment if the database is on a server that we cannot hear.
+        """
+        return self._watch.silent_seconds()
+
     async def read(self, function: Callable[[Connection], T]) -> T:
         """Run a function that reads; everything it sees is of one moment.
 
@@ -134,14 +142,17 @@ class Database(Reader):
         self._writer = writer
         self._writing = ThreadPoolExecutor(1, "store-writer")
         self._commits = _Commits()
+        self._is_shared = False
         self._copies: KeepsBodies | None = None
 
     @classmethod
-    def open(cls, url: str) -> Self:
+    def open(cls, url: str, *, shared: bool = False) -> Self:
         """Open a database that `migrate` has prepared.
 
         Args:
             url: `sqlite:///<file>` or `postgresql://…`.
+            shared: Whether others wait for the right to write, and may have it when we
+                lose it; then we watch for that.
 
         Raises:
             SchemaError: The database is missing or not at the newest migration.
@@ -160,12 +171,32 @@ class Database(Reader):
         except BaseException:
             writer.close()
             raise
-        return cls(backend, writer)
+        opened = cls(backend, writer)
+        opened._is_shared = shared
+        # From now on it is heard who has the right, before anybody asks.
+        opened.silent_seconds()
+        return opened
+
+    def has_lost_right(self) -> bool:
+        """Tell whether somebody else has taken the right to write, as far as we heard.
+
+        Nothing that we try to write after that is committed, heard of or not.
+        """
+        claim = self._watch.claim
+        return self._is_shared and claim is not None and claim != self._writer.claim
 
     @override
     def version(self) -> int:
         # Ours are the only commits, so counting them is enough.
         return self._commits.done
+
+    @override
+    def silent_seconds(self) -> float:
+        if not self._is_shared:
+            return 0.0
+        silent = super().silent_seconds()
+        # Ours are not the only commits any more.
+        return math.inf if self.has_lost_right() else silent
 
     @override
     async def read_settled(self, function: Callable[[Connection], T]) -> T:

@@ -13,6 +13,10 @@ StoreError
 └── HeadMovedError            a larger or other checkpoint of a log was seen meanwhile
 """
 
+from typing import Final
+
+from sqlalchemy.exc import OperationalError
+
 
 class StoreError(Exception):
     """Something the store refuses; only subclasses are raised."""
@@ -150,3 +154,21 @@ class HeadMovedError(StoreError):
             f"another checkpoint of log {origin!r} was witnessed meanwhile"
         )
         self.origin = origin
+
+
+_AWAY: Final = frozenset({"08", "57"})
+"""Classes of SQLSTATE: the connection is lost, or an operator ended it."""
+
+
+def is_server_away(error: Exception) -> bool:
+    """Tell whether an error of the database only says that its server is not there.
+
+    Args:
+        error: Any; SQLite has no server.
+    """
+    if not isinstance(error, OperationalError):
+        return False
+    if getattr(error.orig, "sqlite_errorcode", None) is not None:
+        return False
+    # A connection that is lost has no code.
+    return (getattr(error.orig, "sqlstate", None) or "08")[:2] in _AWAY

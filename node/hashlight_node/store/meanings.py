@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import orjson
 
 from hashlight_node.store.bodies import read_record
+from hashlight_node.store.shapes import Shapes
 from hashlight_protocol import (
     Indicator,
     Opinion,
@@ -58,10 +59,38 @@ def read_meaning(body: bytes) -> Meaning:
     A body that is no record is kept, served and withdrawn like the others, so that one
     node's mistake never stops its list. It only matches nothing.
     """
+    known = known_meaning(body)
+    return _read(body) if known is None else known
+
+
+def require_meaning(body: bytes) -> Meaning:
+    """Read a body that is to become part of a log.
+
+    Raises:
+        ProtocolError: It is no record.
+    """
+    known = known_meaning(body)
+    return meaning_of(read_record(body)) if known is None else known
+
+
+def known_meaning(body: bytes) -> Meaning | None:
+    """Give what a body means if it is an indicator like others that came before.
+
+    Returns:
+        None if it has to be read; it may then be no record at all.
+    """
+    return _SHAPES.meaning(body)
+
+
+def _read(body: bytes) -> Meaning:
     try:
         return meaning_of(read_record(body))
     except ProtocolError:
         return _INVALID
+
+
+_SHAPES: Final = Shapes(_read)
+"""What was read before, as a cache of a function is: nobody can tell but by time."""
 
 
 def meaning_of(record: Record) -> Meaning:

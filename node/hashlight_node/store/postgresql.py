@@ -8,7 +8,8 @@ right to write is a lock of the very session that writes, so whoever lost it can
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
 
 import psycopg
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 _OLDEST: Final = 150_000
 """PostgreSQL 15, as the server counts."""
 
-_CLAIM: Final = 0x48534C54
+CLAIM: Final = 0x48534C54
 """Number of the lock that is the right to write; each database has its own numbers."""
 
 _CHANNEL: Final = "hashlight"
@@ -47,7 +48,18 @@ _POLL_SECONDS: Final = 0.25
 
 _RETRY_SECONDS: Final = 0.2
 
-_OPTIONS: Final = "-c jit=off"
+# A machine that is lost says nothing. The server so notices within 11 s that whoever
+# has the right to write is gone, and we as soon that the server is.
+_IDLE_SECONDS: Final = 5
+_PROBE_SECONDS: Final = 2
+_PROBES: Final = 3
+_UNANSWERED_MS: Final = 1000 * (_IDLE_SECONDS + _PROBE_SECONDS * _PROBES)
+
+_OPTIONS: Final = (
+    f"-c jit=off -c tcp_keepalives_idle={_IDLE_SECONDS}"
+    f" -c tcp_keepalives_interval={_PROBE_SECONDS} -c tcp_keepalives_count={_PROBES}"
+    f" -c tcp_user_timeout={_UNANSWERED_MS}"
+)
 _READER: Final = (
     rf"{_OPTIONS} -c default_transaction_read_only=on"
     r" -c default_transaction_isolation=repeatable\ read"
@@ -80,7 +92,12 @@ _IS_READ: Final = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
     " AND pid <> pg_backend_pid() AND age(backend_xmin) >= age(%s::xid)"
 )
-_NEWEST: Final = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
+# With those that run: a commit changes the number of the next transaction only if none
+# that began later was over before.
+_NEWEST: Final = (
+    "SELECT pg_current_snapshot()::text,"  # noqa: S608 -- constants
+    f" (SELECT last_value FROM {_CLAIMS})"
+)
 _EPOCH: Final = 1 << 32
 
 
@@ -209,6 +226,18 @@ class PostgresqlWriter:
                 session.close()
                 raise
 
+        @event.listens_for(engine, "close")
+        def give_back(session: Session, _: ConnectionPoolEntry) -> None:
+            # The server may notice only later that a session was closed, and whoever
+            # comes next would be refused. One that is lost has nothing to give back.
+            with suppress(psycopg.Error):
+                session.execute(f"SELECT pg_advisory_unlock({CLAIM})")
+
+    @property
+    def claim(self) -> int | None:
+        """Number of our claim; nobody else had the right while it is the newest."""
+        return self._claim
+
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Begin a transaction that is committed at its end.
@@ -259,7 +288,7 @@ class PostgresqlWriter:
 
     def _take(self, session: Session) -> None:
         session.execute(_DURABLE)
-        is_free = _first(session, f"SELECT pg_try_advisory_lock({_CLAIM})")
+        is_free = _first(session, f"SELECT pg_try_advisory_lock({CLAIM})")
         if not is_free or self._was_away(session):
             raise DatabaseInUseError(self._database.shown)
 
@@ -302,19 +331,31 @@ class CommitWatch:
         self._told = 0
         self._asked_in_vain = 0
         self._is_away = True
+        self._heard_at = time.monotonic()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self.claim: int | None = None
 
     def version(self) -> int:
         """Give a number that is another one after every commit; for one thread."""
+        self._start()
+        if self._is_away:
+            self._asked_in_vain += 1
+        return self._told + self._asked_in_vain
+
+    def silent_seconds(self) -> float:
+        """Tell since when there may be commits that the version does not count."""
+        self._start()
+        return time.monotonic() - self._heard_at
+
+    def _start(self) -> None:
         if self._thread is None:
+            # Until the first answer every version is another one, so nothing is old.
+            self._heard_at = time.monotonic()
             self._thread = threading.Thread(
                 target=self._run, name="store-watch", daemon=True
             )
             self._thread.start()
-        if self._is_away:
-            self._asked_in_vain += 1
-        return self._told + self._asked_in_vain
 
     def close(self) -> None:
         """Stop listening."""
@@ -339,9 +380,13 @@ class CommitWatch:
             session.execute(f"LISTEN {_CHANNEL}")
             seen: object = None
             while not self._stopping.is_set():
-                if (newest := _first(session, _NEWEST)) != seen:
+                asked_at = time.monotonic()
+                newest, self.claim = _row(session, _NEWEST)
+                if newest != seen:
                     seen = newest
                     self._told += 1
+                # After what is told: nobody may take an old version for a fresh one.
+                self._heard_at = asked_at
                 # Only now: what was committed before we listened is counted.
                 self._is_away = False
                 for _ in session.notifies(timeout=_POLL_SECONDS, stop_after=1):
@@ -355,10 +400,19 @@ def _arguments(options: str) -> dict[str, object]:
     return {
         "options": options,
         "connect_timeout": _CONNECT_SECONDS,
+        "keepalives_idle": _IDLE_SECONDS,
+        "keepalives_interval": _PROBE_SECONDS,
+        "keepalives_count": _PROBES,
+        "tcp_user_timeout": _UNANSWERED_MS,
         "client_encoding": "utf8",
     }
 
 
 def _first(session: Session, query: LiteralString) -> Any:  # noqa: ANN401 -- as asked
+    return _row(session, query)[0]
+
+
+def _row(session: Session, query: LiteralString) -> tuple[Any, ...]:
     row = session.execute(query).fetchone()
-    return None if row is None else row[0]
+    assert row is not None  # noqa: S101 -- what is asked here has one row
+    return row

@@ -18,7 +18,7 @@ from hashlight_node.store.statements import chunks, update_rows
 from hashlight_protocol import Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Connection, Row
 
@@ -56,14 +56,15 @@ class Original(NamedTuple):
 
 
 def find_originals(
-    connection: Connection, log: Log, commitments: Mapping[int, bytes]
+    connection: Connection, log: Log, records: Iterable[tuple[int, bytes]]
 ) -> dict[int, Original]:
     """Find what records of a log re-issue.
 
     Args:
         connection: In a transaction.
         log: The log.
-        commitments: By leaf index, those of RECORD entries of it.
+        records: Leaf indexes and commitments of RECORD entries of it; only looked at
+            if there is an earlier log.
 
     Returns:
         By leaf index, the record of an earlier log that has the same commitment at the
@@ -72,6 +73,7 @@ def find_originals(
     found: dict[int, Original] = {}
     if log.epoch == 1:
         return found
+    commitments = dict(records)
     for earlier in logs.logs_of_list(connection, log.node, log.list_name):
         if earlier.epoch >= log.epoch:
             continue

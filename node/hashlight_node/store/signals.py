@@ -34,7 +34,7 @@ from hashlight_node.store.statements import (
 from hashlight_protocol import Ref, Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection, Row, Select
 
@@ -196,10 +196,10 @@ def add_claims(
         key = type_name, value
         live[key] = live.get(key, 0) + is_live
     wanted = _by_digest(live)
-    stored = _find(connection, wanted)
+    stored = _find(connection, wanted, live)
     known = {key: it.signal_id for key, it in stored.items()}
-    new = [it for it in wanted if (it[1], it[2]) not in stored]
-    known.update(_insert(connection, new, live))
+    new = [it for it in wanted if (it[1], it[2]) not in stored] if stored else wanted
+    known |= _insert(connection, new, live)
     more = [{"of": known[key], "more": live[key]} for key in stored if live[key]]
     update_rows(connection, _ADD, more)
     rows = [
@@ -287,7 +287,8 @@ def find_live(connection: Connection, wanted: Sequence[Signal]) -> dict[Signal, 
         Ids by signal. The records of a signal may all be expired; `evidence_of` then
         finds none.
     """
-    found = _find(connection, _by_digest({(it.type, it.value) for it in wanted}))
+    keys = {(it.type, it.value) for it in wanted}
+    found = _find(connection, _by_digest(keys), keys)
     return {Signal(*key): it.signal_id for key, it in found.items() if it.live_count}
 
 
@@ -384,12 +385,14 @@ def _by_digest(keys: Iterable[_Key]) -> list[_Digested]:
     return sorted((signal_digest(*key), *key) for key in keys)
 
 
-def _find(connection: Connection, wanted: Sequence[_Digested]) -> dict[_Key, _Stored]:
-    keys = {(type_name, value) for _, type_name, value in wanted}
+def _find(
+    connection: Connection, wanted: Sequence[_Digested], keys: Container[_Key]
+) -> dict[_Key, _Stored]:
     found: dict[_Key, _Stored] = {}
     digests = [digest for digest, _, _ in wanted]
     rows = rows_where_in(connection, _SELECT, _signals.c.digest, digests)
     for signal_id, type_name, value, live_count in rows:
+        # Another signal may have the same digest.
         if (type_name, value) in keys:
             found[type_name, value] = _Stored(signal_id, live_count)
     return found
@@ -399,17 +402,14 @@ def _insert(
     connection: Connection, new: Sequence[_Digested], live: Mapping[_Key, int]
 ) -> dict[_Key, int]:
     first = contents.next_signal_id(connection)
-    known: dict[_Key, int] = {}
-    rows: list[tuple[int, str, int, int]] = []
-    for signal_id, (digest, type_name, value) in enumerate(new, first):
-        key = type_name, value
-        known[key] = signal_id
-        rows.append((signal_id, type_name, digest, live[key]))
+    rows = [
+        (signal_id, type_name, digest, live[type_name, value])
+        for signal_id, (digest, type_name, value) in enumerate(new, first)
+    ]
     insert_rows(connection, _signals, rows)
-    contents.insert_values(
-        connection, [(signal_id, value) for (_, value), signal_id in known.items()]
-    )
-    return known
+    values = [(signal_id, it[2]) for signal_id, it in enumerate(new, first)]
+    contents.insert_values(connection, values)
+    return {(it[1], it[2]): signal_id for signal_id, it in enumerate(new, first)}
 
 
 def _asserted_by(record_ids: Sequence[int]) -> Select[Any]:

@@ -149,6 +149,15 @@ class CommitWatch:
         # `data_version` counts up by itself, so the sum never comes back.
         return self._version + self._trouble
 
+    @property
+    def claim(self) -> int | None:
+        """Claims are not counted: the lock of a file is lost with its process only."""
+        return None
+
+    def silent_seconds(self) -> float:
+        """Tell that the version counts every commit: the file itself was asked."""
+        return 0.0
+
     def close(self) -> None:
         """Let go of the file."""
         if self._connection is not None:
@@ -207,6 +216,11 @@ class SqliteWriter:
     def __init__(self, lock: FileLock, engine: Engine) -> None:
         self._lock = lock
         self._engine = engine
+
+    @property
+    def claim(self) -> int | None:
+        """Claims are not counted."""
+        return None
 
     def transaction(self) -> AbstractContextManager[Connection]:
         """Begin a transaction that is committed at its end."""

@@ -1,7 +1,7 @@
 """What is stored, read as it is: nothing here believes that it is right.
 
-For `exchange.fsck`, which compares it with what the logs authenticate. Every function
-reads a bounded part, so that a check of any store takes the same memory.
+For `exchange.operating.fsck`, which compares it with what the logs authenticate. Every
+function reads a bounded part, so that a check of any store takes the same memory.
 """
 
 from __future__ import annotations

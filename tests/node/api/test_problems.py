@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import aiohttp
 import pytest
 import structlog
 from aiohttp import web
+from sqlalchemy.exc import OperationalError
 
 from hashlight_node.api import build_application
 from hashlight_node.api.errors import (
@@ -38,13 +40,15 @@ from hashlight_node.exchange.errors import (
     ExchangeError,
     LogHeldError,
     NoRoomError,
+    StoreSilentError,
     UnconfirmedError,
     UnknownLogError,
 )
 from hashlight_node.keys import SignerUnavailableError
 from hashlight_node.last_signed import LastSignedError
 from hashlight_node.matching.image import ImageRefusedError
-from hashlight_node.observability import Metrics, configure_logging, render_metrics
+from hashlight_node.metrics import Metrics, render_metrics
+from hashlight_node.observability import configure_logging
 from hashlight_node.peers.errors import (
     PeerClockSkewError,
     PeerError,
@@ -52,7 +56,7 @@ from hashlight_node.peers.errors import (
     PeerRefusedError,
     PeerUnavailableError,
 )
-from hashlight_node.store.errors import ScrubError
+from hashlight_node.store.errors import DatabaseInUseError, ScrubError
 from hashlight_protocol import (
     BadRecordError,
     BadSignatureError,
@@ -85,6 +89,7 @@ def test_the_code_of_an_error_is_the_one_on_the_wire() -> None:
 
 
 OURS = {
+    DatabaseInUseError,
     DescriptorUnsignedError,
     LastSignedError,
     LogHeldError,
@@ -94,6 +99,7 @@ OURS = {
     PeerUnavailableError,
     ScrubError,
     SignerUnavailableError,
+    StoreSilentError,
     UnconfirmedError,
 }
 
@@ -394,3 +400,37 @@ async def test_methods_and_paths_that_callers_make_up_are_no_labels(
     text = render_metrics(metrics).decode()
     assert 'method="OTHER",route="/unmatched",status="404"' in text
     assert "made/up" not in text
+
+
+class ServerError(Exception):
+    """As the driver of PostgreSQL raises it."""
+
+    def __init__(self, sqlstate: str | None) -> None:
+        super().__init__("10.0.0.5 refuses")
+        self.sqlstate = sqlstate
+
+
+@pytest.mark.parametrize("state", [None, "08006", "57P01"])
+def test_a_database_that_is_away_is_no_mistake_of_ours(state: str | None) -> None:
+    error = OperationalError("SELECT secret", {}, ServerError(state))
+    response = problem_response(error)
+    assert (response.status, response.headers["Retry-After"]) == (503, "5")
+    document = problem_document(error)
+    assert document["type"] == "hsf:unavailable"
+    # Neither what was asked nor who refused is anybody's business.
+    assert "detail" not in document
+
+
+def test_who_leads_instead_is_not_told() -> None:
+    document = problem_document(DatabaseInUseError("postgresql://10.0.0.5/x"))
+    assert (document["type"], document["status"]) == ("hsf:unavailable", 503)
+    assert "detail" not in document
+
+
+def test_what_the_database_finds_wrong_with_us_is_ours() -> None:
+    error = OperationalError("SELECT 1", {}, ServerError("42601"))
+    assert problem_for(error) is INTERNAL
+    assert "Retry-After" not in problem_response(error).headers
+    full = OperationalError("INSERT", {}, sqlite3.OperationalError("disk is full"))
+    full.orig.sqlite_errorcode = 13  # type: ignore[union-attr]
+    assert problem_for(full) is INTERNAL

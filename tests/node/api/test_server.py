@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from hashlight_node.api.server import FIRST, port_of, start_server
+from hashlight_node.api.server import FIRST, duplicates, port_of, start_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,3 +79,51 @@ async def test_what_is_answered_first_does_not_reach_the_application() -> None:
         writer.close()
         await writer.wait_closed()
     await runner.cleanup()
+
+
+async def test_who_was_connected_when_the_server_stops_is_answered() -> None:
+    app = web.Application()
+
+    async def answer(request: web.Request) -> web.Response:
+        del request
+        return web.Response(text="answered")
+
+    app.router.add_get("/", answer)
+    listening = socket.create_server(("127.0.0.1", 0))
+    address = listening.getsockname()
+    runner = await start_server(
+        app, duplicates([listening]), shutdown_seconds=1, hang_up_cancels=False
+    )
+    listening.close()
+    # Nobody has accepted them: the loop did not turn meanwhile.
+    callers = [socket.create_connection(address) for _ in range(20)]
+    for caller in callers:
+        caller.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    await runner.cleanup()
+    for caller in callers:
+        with caller:
+            caller.settimeout(5)
+            assert caller.recv(12) == b"HTTP/1.1 200"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+
+
+async def test_what_two_servers_share_goes_on_when_one_stops() -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    address = listening.getsockname()
+    first, second = [
+        await start_server(
+            web.Application(),
+            duplicates([listening]),
+            shutdown_seconds=1,
+            hang_up_cancels=False,
+        )
+        for _ in range(2)
+    ]
+    await first.cleanup()
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert (await reader.read(12)) == b"HTTP/1.1 404"
+    writer.close()
+    await second.cleanup()
+    listening.close()

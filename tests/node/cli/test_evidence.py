@@ -11,7 +11,7 @@ import pytest_asyncio
 from typer.testing import CliRunner
 
 from hashlight_node.cli.main import app
-from hashlight_node.exchange.forks import keep_fork
+from hashlight_node.exchange.logs.forks import keep_fork
 from hashlight_node.store import deliveries
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import ForkEvidence, encode_fork_evidence, encode_vkey

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from hashlight_node.exchange.sources import stop_list
+from hashlight_node.exchange.following.sources import stop_list
 from hashlight_node.model import FollowState, LogState
 from hashlight_node.peers.errors import PeerMisbehavedError
 from hashlight_node.store import forks

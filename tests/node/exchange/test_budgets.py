@@ -8,8 +8,8 @@ import tracemalloc
 import pytest
 from aiohttp import web
 
-from hashlight_node.exchange import budgets, follow, pull
-from hashlight_node.exchange.budgets import Budget
+from hashlight_node.exchange.following import budgets, follow, pull
+from hashlight_node.exchange.following.budgets import Budget
 from hashlight_node.model import FollowState
 from hashlight_node.peers.errors import PeerMisbehavedError, PeerUnavailableError
 from hashlight_protocol import (

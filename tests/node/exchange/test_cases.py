@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hashlight_node.exchange.cases import Cases
-from hashlight_node.exchange.epochs import Frozen
 from hashlight_node.exchange.errors import RolledBackError, UnknownCaseError
+from hashlight_node.exchange.publishing.cases import Cases
+from hashlight_node.exchange.publishing.epochs import Frozen
 from hashlight_node.model import LogState, RecordState
 from hashlight_node.store import logs
 from hashlight_protocol import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hashlight_node.exchange.confirming import confirm
+from hashlight_node.exchange.looking_up.confirming import confirm
 from hashlight_node.matching import matcher as matching
 from hashlight_node.matching.candidates import Candidate, Candidates
 from hashlight_node.matching.judging import Criteria, assemble

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hashlight_node.exchange.copies import Copies, CopyUnderWay
+from hashlight_node.exchange.following.copies import Copies, CopyUnderWay
 from hashlight_node.peers.errors import PeerMisbehavedError
 from support.made_records import indicators
 

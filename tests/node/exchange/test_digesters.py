@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hashlight_node.exchange import digesters
-from hashlight_node.exchange.digesters import Digester, Digesters
-from hashlight_node.exchange.digesting import (
+from hashlight_node.exchange.following import digesters
+from hashlight_node.exchange.following.digesters import Digester, Digesters
+from hashlight_node.exchange.following.digesting import (
     Digested,
     Job,
     digest,

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hashlight_node.exchange.epochs import GAP, Abandoned, Frozen
 from hashlight_node.exchange.errors import (
     ErasedError,
     ListInactiveError,
     NotServedError,
     UnknownListError,
 )
+from hashlight_node.exchange.publishing.epochs import GAP, Abandoned, Frozen
 from hashlight_node.model import LogState, RecordState
 from hashlight_node.store import logs, past, records, signals
 from hashlight_protocol import (

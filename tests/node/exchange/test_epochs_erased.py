@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hashlight_node.exchange.epochs import Abandoned, Frozen
+from hashlight_node.exchange.publishing.epochs import Abandoned, Frozen
 from hashlight_protocol import Reason, Ref
 from support.log_simulator import WITHHELD
 from support.made_records import indicators, md5_of, pdq_of
@@ -14,7 +14,7 @@ from support.made_records import indicators, md5_of, pdq_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hashlight_node.exchange.epochs import Ending
+    from hashlight_node.exchange.publishing.epochs import Ending
     from support.exchange_node import ExchangeNode
     from support.peer_simulator import PeerSimulator
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hashlight_node.exchange.epochs import Frozen
+from hashlight_node.exchange.publishing.epochs import Frozen
 from hashlight_node.store import logs, signals
 from hashlight_protocol import open_list_note
 from support.clock import ManualClock
@@ -29,7 +29,7 @@ COUNT = 6000
 
 GOES_ON = """
 import asyncio, pathlib, sys
-from hashlight_node.exchange.epochs import Frozen
+from hashlight_node.exchange.publishing.epochs import Frozen
 from support.clock import ManualClock
 from support.exchange_node import open_exchange_node
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hashlight_node.exchange.erasures import ErasureClaims
+from hashlight_node.exchange.logs.erasures import ErasureClaims
 
 RANGES = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 8)), max_size=12)
 

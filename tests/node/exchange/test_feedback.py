@@ -12,8 +12,8 @@ from hashlight_node.exchange.errors import (
     UnknownListError,
     UnknownRecordError,
 )
-from hashlight_node.exchange.feedback import Feedback
-from hashlight_node.exchange.idempotency import IdempotencyKey
+from hashlight_node.exchange.publishing.feedback import Feedback
+from hashlight_node.exchange.publishing.idempotency import IdempotencyKey
 from hashlight_node.store import sightings, tokens
 from hashlight_protocol import Opinion, Reason, Ref, Sighting, encode_record
 from support.clock import START

@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hashlight_node.exchange.alerts import AlertCode, AlertRules, Severity, Watch
-from hashlight_node.exchange.freshness import (
+from hashlight_node.exchange.following.freshness import (
     Freshness,
     FreshnessKeeper,
     FreshnessRules,
     age_seconds,
     freshness,
+)
+from hashlight_node.exchange.operating.alerts import (
+    AlertCode,
+    AlertRules,
+    Severity,
+    Watch,
 )
 from hashlight_node.model import FollowState, LogState
 from hashlight_node.peers.errors import PeerMisbehavedError

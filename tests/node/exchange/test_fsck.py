@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from hashlight_node.app.maintenance import opened_for_healing, opened_for_reading
-from hashlight_node.exchange.fsck_findings import DamageKind
+from hashlight_node.exchange.operating.fsck_findings import DamageKind
 from hashlight_node.store import tables
 from hashlight_protocol import Reason
 from support.breaking import changing, flip, keys_of
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Table
 
-    from hashlight_node.exchange.fsck_findings import Findings
-    from hashlight_node.exchange.healing import Healed
+    from hashlight_node.exchange.operating.fsck_findings import Findings
+    from hashlight_node.exchange.operating.healing import Healed
 
 ORIGIN = "shield.example/hsf/v1/log/ncii/1"
 LEAVES = 700

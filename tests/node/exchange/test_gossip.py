@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from hashlight_node.exchange import gossip as gossip_rules
 from hashlight_node.exchange.errors import ForkedLogError, UnknownLogError
+from hashlight_node.exchange.telling import gossip as gossip_rules
 from hashlight_node.model import FollowState, Fork
 from hashlight_node.peers.errors import PeerMisbehavedError, PeerUnavailableError
 from hashlight_node.store import forks

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 
-from hashlight_node.exchange.catching_up import CatchUp, FeedLostError
-from hashlight_node.exchange.live import LiveView
+from hashlight_node.exchange.errors import StoreSilentError
+from hashlight_node.exchange.looking_up.catching_up import CatchUp, FeedLostError
+from hashlight_node.exchange.looking_up.live import MOST_SILENT_SECONDS, LiveView
 from hashlight_node.matching.allowing import AllowList
 from hashlight_node.matching.matcher import Matcher
+from hashlight_node.model import FeedMark
 from hashlight_node.store import allowed, changes, tables
 from hashlight_node.store.database import Connection, Database, Reader
 from hashlight_protocol import Reason, parse_signal
@@ -116,10 +118,10 @@ async def test_nobody_sees_lists_that_memory_does_not_know_yet(
 class Worker:
     """Memory that is filled once and then follows by reading."""
 
-    def __init__(self, database: Reader, clock: ManualClock, seq: int = 0) -> None:
+    def __init__(self, database: Reader, clock: ManualClock) -> None:
         self.matcher = Matcher(pdq_threshold=31)
         self.allow_list = AllowList()
-        self.feed = CatchUp(self.matcher, seq, self.allow_list)
+        self.feed = CatchUp(self.matcher, FeedMark(), self.allow_list)
         self.view = LiveView(database, clock=clock, feed=self.feed)
 
     async def knows(self, number: int) -> tuple[bool, bool]:
@@ -200,6 +202,27 @@ async def test_a_reader_that_slept_too_long_says_so(
     assert lost.value.seq == 0
 
 
+async def test_a_reader_notices_that_the_store_is_another_one(
+    alpha: ExchangeNode, worker: Worker
+) -> None:
+    await alpha.publisher.create_list("ncii", {})
+    await alpha.publisher.publish("ncii", indicators(3))
+    assert await worker.knows(1) == (True, True)
+    rows = tables.signal_changes
+
+    def replace(conn: Connection) -> None:
+        # As after a restore: the newest number was used for something else since.
+        newest = changes.newest_seq(conn)
+        conn.execute(update(rows).where(rows.c.seq == newest).values(changed_at=1))
+
+    await alpha.database.write(replace)
+    await alpha.publisher.publish("ncii", indicators(1, first=3))
+    with pytest.raises(FeedLostError):
+        await worker.view.lists()
+    with pytest.raises(FeedLostError):
+        await alpha.database.read(worker.feed.hand_over)
+
+
 async def test_what_only_its_id_is_known_of_is_forgotten() -> None:
     matcher = Matcher(pdq_threshold=31)
     matcher.load(
@@ -225,3 +248,40 @@ async def test_what_only_its_id_is_known_of_is_forgotten() -> None:
         )
         assert [it.signal_id for it in found] == [number]
     matcher.close()
+
+
+async def test_how_long_the_store_was_not_heard_is_part_of_the_age_and_bounded(
+    alpha: ExchangeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = [0.0]
+    monkeypatch.setattr(Database, "silent_seconds", lambda _: silent[0])
+    await alpha.publisher.create_list("ncii", {})
+    view = LiveView(alpha.database, clock=alpha.clock)
+    for seconds, expected in ((0.0, 0), (0.9, 0), (3.2, 3), (MOST_SILENT_SECONDS, 5)):
+        silent[0] = seconds
+        (state,) = await view.lists()
+        assert state.age_seconds == expected
+        assert view.known_lists() == (state,)
+    silent[0] = MOST_SILENT_SECONDS + 0.1
+    assert view.known_lists() is None
+    with pytest.raises(StoreSilentError):
+        await view.lists()
+    silent[0] = 0.0
+    (state,) = await view.lists()
+    assert state.age_seconds == 0
+
+
+async def test_memory_that_is_handed_over_is_followed_by_nobody_else(
+    alpha: ExchangeNode,
+) -> None:
+    await alpha.publisher.create_list("ncii", {})
+    matcher = Matcher(pdq_threshold=31)
+    feed = CatchUp(matcher, FeedMark(), AllowList())
+    await alpha.publisher.publish("ncii", indicators(2))
+    mark = await alpha.database.read(feed.hand_over)
+    assert mark == await alpha.database.read(changes.newest_mark)
+    known = matcher.sizes()
+    assert sum(known.values()) > 0
+    await alpha.publisher.publish("ncii", indicators(1, first=2))
+    await alpha.database.read(feed.follow)
+    assert matcher.sizes() == known

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from hashlight_node.exchange.match_log import MatchBuffer, MatchLog
+from hashlight_node.exchange.looking_up.match_log import MatchBuffer, MatchLog
 from hashlight_node.matching.judging import Criteria
 from hashlight_node.matching.policy import Policy
 from hashlight_node.store import matches

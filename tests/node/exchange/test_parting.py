@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hashlight_node.exchange.errors import RolledBackError, UnconfirmedError
-from hashlight_node.exchange.parting import common_size
-from hashlight_node.exchange.signing import LogSigning
+from hashlight_node.exchange.logs.signing import LogSigning
+from hashlight_node.exchange.publishing.parting import common_size
 from hashlight_node.last_signed import LastSigned
 from hashlight_node.peers.errors import PeerMisbehavedError
 from hashlight_node.store import logs

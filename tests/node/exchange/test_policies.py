@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hashlight_node.exchange.policies import Policies
+from hashlight_node.exchange.operating.policies import Policies
 from hashlight_node.matching.judging import Criteria
 from hashlight_node.matching.matcher import Matcher
 from hashlight_node.matching.policy import Policy

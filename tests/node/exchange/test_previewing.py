@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import update
 
-from hashlight_node.exchange import previewing
-from hashlight_node.exchange.previewing import OTHERS, Previews, Share
+from hashlight_node.exchange.operating import previewing
+from hashlight_node.exchange.operating.previewing import OTHERS, Previews, Share
 from hashlight_node.store import tables
 from hashlight_protocol import WHOLE_LIST, GrantScope, Ref
 from support.made_records import labelled

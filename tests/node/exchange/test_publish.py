@@ -17,7 +17,7 @@ from hashlight_node.exchange.errors import (
     UnknownListError,
     UnknownRecordError,
 )
-from hashlight_node.exchange.publish import IdempotencyKey, WithdrawalKind
+from hashlight_node.exchange.publishing.publish import IdempotencyKey, WithdrawalKind
 from hashlight_node.keys import KeyExistsError
 from hashlight_node.model import LogState, RecordState
 from hashlight_node.store import logs, tokens

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 from aiohttp import web
 
-from hashlight_node.exchange import push
-from hashlight_node.exchange.epochs import Frozen
 from hashlight_node.exchange.errors import RolledBackError, UnknownListError
+from hashlight_node.exchange.publishing.epochs import Frozen
+from hashlight_node.exchange.telling import push
 from hashlight_node.model import Acknowledgement, Delivery, LogState, Peer
 from hashlight_node.peers.errors import PeerMisbehavedError, PeerRefusedError
 from hashlight_node.store import deliveries, forks

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hashlight_node.exchange import quorum as quorum_rules
-from hashlight_node.exchange.quorum import Quorum
-from hashlight_node.exchange.representations import etag_of
-from hashlight_node.exchange.serve import names_text
+from hashlight_node.exchange.answering.serve import names_text
+from hashlight_node.exchange.logs import quorum as quorum_rules
+from hashlight_node.exchange.logs.quorum import Quorum
+from hashlight_node.exchange.logs.representations import etag_of
 from hashlight_node.model import FollowState, LogState
 from hashlight_node.peers.errors import PeerMisbehavedError
 from hashlight_protocol import (

@@ -10,7 +10,8 @@ import pytest
 from aiohttp import web
 from sqlalchemy import update
 
-from hashlight_node.exchange import acknowledgements, scrubbing
+from hashlight_node.exchange.logs import scrubbing
+from hashlight_node.exchange.telling import acknowledgements
 from hashlight_node.model import LogState
 from hashlight_node.peers.errors import PeerMisbehavedError
 from hashlight_node.store import deliveries, tables

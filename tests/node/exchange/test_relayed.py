@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import select
 
-from hashlight_node.exchange import relayed
 from hashlight_node.exchange.errors import RolledBackError
-from hashlight_node.exchange.relayed import RelayedCollector
+from hashlight_node.exchange.telling import relayed
+from hashlight_node.exchange.telling.relayed import RelayedCollector
 from hashlight_node.peers.errors import PeerMisbehavedError
 from hashlight_node.store import tables
 from hashlight_node.store.relayed import list_relayed

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
-from hashlight_node.exchange import rights
+from hashlight_node.exchange.following import rights
 from hashlight_node.model import FollowState, RecordState
 from hashlight_node.peers.errors import PeerMisbehavedError, PeerUnavailableError
 from hashlight_node.store.peers import set_via

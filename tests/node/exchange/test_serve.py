@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from hashlight_node.exchange.answering.serve import matches_etag
 from hashlight_node.exchange.errors import (
     ErasedError,
     NotServedError,
     UnknownLogError,
     WithheldError,
 )
-from hashlight_node.exchange.representations import etag_of
-from hashlight_node.exchange.serve import matches_etag
+from hashlight_node.exchange.logs.representations import etag_of
 from hashlight_node.model import Peer
 from hashlight_protocol import (
     Body,

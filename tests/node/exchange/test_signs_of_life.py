@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hashlight_node.exchange.cosigning import bare_note
-from hashlight_node.exchange.life import (
+from hashlight_node.exchange.following.life import (
     RENEW_SECONDS,
     SignsOfLife,
     read_sign,
     sign_time,
 )
-from hashlight_node.exchange.sealing import seal_copy
-from hashlight_node.exchange.sources import Source
+from hashlight_node.exchange.following.sealing import seal_copy
+from hashlight_node.exchange.following.sources import Source
+from hashlight_node.exchange.logs.cosigning import bare_note
 from hashlight_node.model import FollowState, Peer, PeerState
 from hashlight_node.peers.errors import PeerMisbehavedError
 from hashlight_node.store import logs

@@ -27,7 +27,7 @@ import asyncio, os, pathlib, random, signal, sys
 from support.kept_memory import keep_memory, resume_log
 from support.made_records import indicator
 from support.stored_log import present
-from hashlight_node.exchange.scrubbing import scrub
+from hashlight_node.exchange.logs.scrubbing import scrub
 from hashlight_node.observability import configure_logging
 from hashlight_protocol import Erase, Reason, Retract
 

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from hashlight_node.exchange import snapshots as exchange_snapshots
-from hashlight_node.exchange.snapshots import discard
+from hashlight_node.exchange.looking_up import snapshots as exchange_snapshots
+from hashlight_node.exchange.looking_up.snapshots import discard
 from hashlight_node.matching.snapshot import Flaw, SnapshotFile
 from hashlight_node.model import SignalChange
 from hashlight_node.store import changes, signals

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hashlight_node.exchange.alerts import AlertCode, AlertRules, Watch
 from hashlight_node.exchange.errors import (
     UnknownListError,
     UnknownPeerError,
     UnknownRecordError,
 )
-from hashlight_node.exchange.pruning import DeliveryPruning
+from hashlight_node.exchange.operating.alerts import AlertCode, AlertRules, Watch
+from hashlight_node.exchange.telling.pruning import DeliveryPruning
 from hashlight_node.model import PeerState
 from hashlight_node.store import delivery_history, tables
 from hashlight_node.store.delivery_history import Signed, Streak
@@ -33,8 +33,8 @@ from support.made_records import indicators
 from support.peer_simulator import PeerSimulator
 
 if TYPE_CHECKING:
-    from hashlight_node.exchange.erasure_report import PeerErasure
-    from hashlight_node.exchange.standing import Standing
+    from hashlight_node.exchange.telling.erasure_report import PeerErasure
+    from hashlight_node.exchange.telling.standing import Standing
     from hashlight_node.store.database import Connection
 
 ORIGIN = "alpha.example/hsf/v1/log/ours/1"

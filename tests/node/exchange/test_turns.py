@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from hashlight_node.exchange.turns import Turns, unbroken
+from hashlight_node.exchange.following.turns import Turns, unbroken
 
 
 async def test_a_list_has_one_turn_at_a_time_and_others_their_own() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hashlight_node.app import RunningNode, start_node
-from hashlight_node.exchange.uploading import Uploader, UploadTo
+from hashlight_node.exchange.telling.uploading import Uploader, UploadTo
 from hashlight_node.model import RecordState
 from hashlight_node.store import deliveries, logs, records, tables
 from hashlight_protocol import Reason, Ref, encode_vkey, parse_signal

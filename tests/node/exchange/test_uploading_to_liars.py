@@ -11,7 +11,7 @@ import pytest
 import zstandard
 from aiohttp import web
 
-from hashlight_node.exchange.uploading import Uploader, UploadTo
+from hashlight_node.exchange.telling.uploading import Uploader, UploadTo
 from hashlight_node.store import deliveries
 from hashlight_protocol import (
     COSIGNATURE,

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hashlight_node.exchange.append import stored_frontier
-from hashlight_node.exchange.copying import Batch, Copy
-from hashlight_node.exchange.epochs import Abandoned
-from hashlight_node.exchange.evidence import quarantine_list
-from hashlight_node.exchange.freshness import FreshnessKeeper, FreshnessRules
-from hashlight_node.exchange.sources import Source
-from hashlight_node.exchange.transfer import VerifiedBundle
+from hashlight_node.exchange.following.copying import Batch, Copy
+from hashlight_node.exchange.following.freshness import FreshnessKeeper, FreshnessRules
+from hashlight_node.exchange.following.sources import Source
+from hashlight_node.exchange.following.transfer import VerifiedBundle
+from hashlight_node.exchange.logs.append import stored_frontier
+from hashlight_node.exchange.logs.evidence import quarantine_list
+from hashlight_node.exchange.publishing.epochs import Abandoned
 from hashlight_node.model import FollowState, LogState, RecordState
 from hashlight_node.peers.errors import PeerMisbehavedError
 from hashlight_node.store import logs, records

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from hashlight_node.exchange import evidence as evidence_rules
-from hashlight_node.exchange import list_notes, witness
+from hashlight_node.exchange.answering import witness
 from hashlight_node.exchange.errors import ForkedLogError, UnknownLogError
+from hashlight_node.exchange.following import list_notes
+from hashlight_node.exchange.logs import evidence as evidence_rules
 from hashlight_node.model import FollowState, LogState, Peer
 from hashlight_node.peers.errors import PeerMisbehavedError, PeerUnavailableError
 from hashlight_node.store import deliveries

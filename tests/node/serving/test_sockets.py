@@ -10,6 +10,7 @@ import pytest
 from hashlight_node.serving.sockets import (
     close_all,
     listen_inside,
+    listen_on,
     listen_together,
     private_directory,
     remove_left_behind,
@@ -72,3 +73,13 @@ def test_a_reserved_address_reaches_only_who_listens_on_it() -> None:
         close_all(listening)
     close_all(reserved)
     close_all(reserve(*first[0][:2]))
+
+
+def test_an_address_is_listened_on_by_one_process_alone() -> None:
+    listening = listen_on("127.0.0.1", 0)
+    address = listening[0].getsockname()
+    with socket.create_connection(address):
+        pass
+    with pytest.raises(OSError, match="in use"):
+        listen_on(*address)
+    close_all(listening)

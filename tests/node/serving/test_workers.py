@@ -11,17 +11,25 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
+import psycopg
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from hashlight_node.api.local.match_events import PATH as EVENTS_PATH
+from hashlight_node.exchange.errors import StoreSilentError
+from hashlight_node.exchange.looking_up.catching_up import FeedLostError
+from hashlight_node.serving import worker
 from support.made_records import md5_of, pdq_of
 from support.nodes import until
 from support.pictures import PHOTOS
 
 from .conftest import Served, serving, wait_until
+
+if TYPE_CHECKING:
+    from hashlight_node.exchange.looking_up.live import LiveView
 
 Json = dict[str, Any]
 
@@ -396,3 +404,26 @@ def test_readers_of_events_leave_room_for_everybody_else(served: Served) -> None
     for one in held:
         one.close()
     assert served.stop() == 0
+
+
+async def test_a_worker_outlives_a_database_that_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "_FOLLOW_SECONDS", 0)
+    view = _Troubled(
+        StoreSilentError(),
+        OperationalError("", {}, psycopg.OperationalError("server closed")),
+        FeedLostError(1),
+    )
+    # The last of them is what a new start helps against.
+    with pytest.raises(FeedLostError):
+        await worker._follow(cast("LiveView", view))  # noqa: SLF001
+    assert not view.errors
+
+
+class _Troubled:
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+
+    async def lists(self) -> None:
+        raise self.errors.pop(0)

@@ -151,6 +151,14 @@ async def test_a_session_that_ended_is_begun_anew_and_nothing_is_lost(
     assert await database.read(count) == 2
 
 
+def test_who_closes_has_given_the_right_to_write_back(url: str) -> None:
+    for number in range(300):
+        writer = backend_of(url).open_writer()
+        with writer.transaction() as connection:
+            put(connection, number)
+        writer.close()
+
+
 async def test_who_lost_the_right_to_write_to_somebody_else_does_not_write(
     url: str,
 ) -> None:
@@ -321,6 +329,25 @@ async def test_a_commit_that_nobody_told_of_is_seen_all_the_same(url: str) -> No
     await reader.close()
 
 
+async def test_a_commit_that_nobody_told_of_is_seen_behind_one_that_began_later(
+    url: str,
+) -> None:
+    reader = Reader.open_reader(url)
+    reader.version()
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.connect() as slow, engine.connect() as quick:
+        put(slow, 1)
+        put(quick, 2)
+        quick.commit()
+        committed_at = time.monotonic()
+        await until(lambda: reader.silent_seconds() < time.monotonic() - committed_at)
+        seen = reader.version()
+        slow.commit()
+        await until(lambda: reader.version() != seen, seconds=2)
+    engine.dispose()
+    await reader.close()
+
+
 async def test_a_watch_whose_server_is_away_gives_another_number_each_time(
     url: str,
 ) -> None:
@@ -331,7 +358,7 @@ async def test_a_watch_whose_server_is_away_gives_another_number_each_time(
     with server().connect() as connection:
         query = text(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = :name AND query LIKE 'SELECT pg_snapshot_xmax%'"
+            " WHERE datname = :name AND query LIKE 'SELECT pg_current_snapshot%'"
         )
         connection.execute(query, {"name": name_of_database(url)})
     versions: set[int] = set()

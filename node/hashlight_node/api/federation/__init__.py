@@ -2,7 +2,7 @@
 
 Every request passes `gate`, which lets strangers see the descriptor and knows no
 other exception; handlers are given the peer that signed. What a peer may see is
-decided in `exchange.serve`, not here.
+decided in `exchange.answering.serve`, not here.
 
 Source: SPEC.md#endpoints.
 """
@@ -29,9 +29,31 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from hashlight_node.api.authentication import Authenticator
-    from hashlight_node.observability import Metrics
+    from hashlight_node.metrics import Metrics
 
-__all__ = ["FederationParts", "build_federation"]
+__all__ = ["FederationParts", "build_federation", "build_frame"]
+
+
+def build_frame(
+    authenticator: Authenticator, *, metrics: Metrics, log_requests: bool
+) -> web.Application:
+    """Make an application without routes, which only peers of ours get into.
+
+    Args:
+        authenticator: As of `build_federation`, as all others.
+        metrics: Where times and refusals are counted.
+        log_requests: Whether each request leaves a line in the log.
+    """
+    app = build_application(
+        "federation",
+        metrics=metrics,
+        request_bytes=max(MAX_ADD_CHECKPOINT_BYTES, MAX_EVIDENCE_BYTES),
+        log_requests=log_requests,
+    )
+    app.middlewares.append(
+        build_gate(authenticator, Quotas(metrics.of_peers, time.monotonic))
+    )
+    return app
 
 
 def build_federation(
@@ -49,16 +71,8 @@ def build_federation(
         metrics: Where times and refusals are counted.
         log_requests: Whether each request leaves a line in the log.
     """
-    app = build_application(
-        "federation",
-        metrics=metrics,
-        request_bytes=max(MAX_ADD_CHECKPOINT_BYTES, MAX_EVIDENCE_BYTES),
-        log_requests=log_requests,
-    )
+    app = build_frame(authenticator, metrics=metrics, log_requests=log_requests)
     app[PARTS] = parts
-    app.middlewares.append(
-        build_gate(authenticator, Quotas(metrics.of_peers, time.monotonic))
-    )
     add_descriptor_route(app)
     add_log_routes(app)
     add_witness_routes(app)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from hashlight_node.exchange.representations import Coding
+    from hashlight_node.exchange.logs.representations import Coding
 
 MAX_WAIT_SECONDS: Final = 30
 """Longest long poll. Source: SPEC.md#limits."""

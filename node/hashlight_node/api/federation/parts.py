@@ -10,12 +10,12 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hashlight_node.exchange.gossip import Gossip
-    from hashlight_node.exchange.mirroring import Mirroring
-    from hashlight_node.exchange.receiving import Receiver
-    from hashlight_node.exchange.receiving_notes import NoteReceiver
-    from hashlight_node.exchange.serve import Serving
-    from hashlight_node.exchange.witness import Witness
+    from hashlight_node.exchange.answering.mirroring import Mirroring
+    from hashlight_node.exchange.answering.receiving import Receiver
+    from hashlight_node.exchange.answering.receiving_notes import NoteReceiver
+    from hashlight_node.exchange.answering.serve import Serving
+    from hashlight_node.exchange.answering.witness import Witness
+    from hashlight_node.exchange.telling.gossip import Gossip
 
 
 @dataclass(frozen=True, slots=True)

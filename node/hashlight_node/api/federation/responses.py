@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from hashlight_node.exchange.representations import (
+from hashlight_node.exchange.logs.representations import (
     coded_tag,
     encode_content,
     etag_of,
@@ -27,7 +27,7 @@ from .negotiation import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from hashlight_node.exchange.static_files import StaticFile
+    from hashlight_node.exchange.answering.static_files import StaticFile
 
 TEXT: Final = "text/plain; charset=utf-8"
 BYTES: Final = "application/octet-stream"

@@ -17,7 +17,7 @@ from hashlight_node.api.errors import (
     SlowBodyError,
     UnsupportedMediaError,
 )
-from hashlight_node.exchange.receiving import Mirrored, Missing, Unfit
+from hashlight_node.exchange.answering.receiving import Mirrored, Missing, Unfit
 from hashlight_protocol import (
     MAX_BODY_BUNDLE_BYTES,
     MAX_DESCRIPTOR_BYTES,

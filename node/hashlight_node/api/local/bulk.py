@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from hashlight_node.exchange.lookup import Numbered
+    from hashlight_node.exchange.looking_up.lookup import Numbered
 
     from .bodies import SchemaOf
     from .parts import LocalLimits

@@ -18,7 +18,7 @@ from .operations import NO_BODY, Call, operation
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
-    from hashlight_node.exchange.changes import News
+    from hashlight_node.exchange.looking_up.changes import News
     from hashlight_node.model import SignalChange
 
 EVENT_STREAM: Final = "text/event-stream"

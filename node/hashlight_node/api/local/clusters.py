@@ -14,7 +14,7 @@ from .models.policy import ClusterRequest, ClusterShown
 from .operations import Call, operation
 
 if TYPE_CHECKING:
-    from hashlight_node.exchange.clusters import KnownMember
+    from hashlight_node.exchange.looking_up.clusters import KnownMember
 
     from .models.policy import MemberShown
 

@@ -18,7 +18,7 @@ from .operations import NO_BODY, Call, operation
 from .paging import encode_cursor
 
 if TYPE_CHECKING:
-    from hashlight_node.exchange.standing import Overdue, Progress, Standing
+    from hashlight_node.exchange.telling.standing import Overdue, Progress, Standing
     from hashlight_node.store.delivery_history import SignedNote
 
     from .models.deliveries import (

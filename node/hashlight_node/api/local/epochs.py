@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from hashlight_node.api.errors import Fault, InvalidBodyError
-from hashlight_node.exchange.epochs import Abandoned, Frozen
 from hashlight_node.exchange.errors import (
     NotServedError,
     RolledBackError,
     UnconfirmedError,
     UnknownListError,
 )
+from hashlight_node.exchange.publishing.epochs import Abandoned, Frozen
 from hashlight_node.model import Scope
 
 from .answers import JsonAnswer
@@ -20,7 +20,7 @@ from .models.lists import NextLog, NextLogAnswer
 from .operations import Call, operation
 
 if TYPE_CHECKING:
-    from hashlight_node.exchange.epochs import Ending
+    from hashlight_node.exchange.publishing.epochs import Ending
 
 
 @operation(

@@ -9,7 +9,7 @@ from hashlight_protocol import Ref, encode_ref, encode_timestamp
 from .instants import optional_instant
 
 if TYPE_CHECKING:
-    from hashlight_node.exchange.erasure_report import (
+    from hashlight_node.exchange.telling.erasure_report import (
         ErasureReport,
         PeerErasure,
         Proof,

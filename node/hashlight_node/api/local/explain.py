@@ -24,8 +24,8 @@ from .queries import parse_queries
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hashlight_node.exchange.explain import ExplainedMatch as FoundMatch
-    from hashlight_node.exchange.explain import ProvenRecord
+    from hashlight_node.exchange.looking_up.explain import ExplainedMatch as FoundMatch
+    from hashlight_node.exchange.looking_up.explain import ProvenRecord
     from hashlight_node.matching.judging import Match
     from hashlight_node.store.matches import StoredMatch
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import orjson
 
-from hashlight_node.exchange.exporting import export_live
+from hashlight_node.exchange.looking_up.exporting import export_live
 from hashlight_node.model import Scope
 from hashlight_node.store.exporting import Wanted
 

@@ -32,7 +32,7 @@ from .reading import WHOLE_BODY
 from .strict_json import parse_closed
 
 if TYPE_CHECKING:
-    from hashlight_node.exchange.live import ListState
+    from hashlight_node.exchange.looking_up.live import ListState
     from hashlight_protocol import JsonValue, Signal
 
     from .bearer import Bearers

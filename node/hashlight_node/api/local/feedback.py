@@ -38,7 +38,7 @@ from .records import show_opinion, show_sighting
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hashlight_node.exchange.feedback import RecordFeedback
+    from hashlight_node.exchange.publishing.feedback import RecordFeedback
 
     from .models.feedback import RecordFeedbackShown
 

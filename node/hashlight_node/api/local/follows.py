@@ -39,7 +39,7 @@ from .operations import NO_BODY, Call, operation
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hashlight_node.exchange.follow import SyncReport
+    from hashlight_node.exchange.following.follow import SyncReport
     from hashlight_node.model import Follow
 
     from .parts import LocalParts

@@ -39,7 +39,7 @@ from .operations import NO_BODY, Call, operation
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hashlight_node.exchange.previewing import Preview, Share, Verdict
+    from hashlight_node.exchange.operating.previewing import Preview, Share, Verdict
     from hashlight_node.model import Grant
     from hashlight_protocol import GrantScope
 

@@ -1,8 +1,8 @@
 """`Idempotency-Key`: repeat a request after a lost answer without doing it twice.
 
 The key is remembered with the token that used it and with what was asked for, in the
-transaction that does the work; `exchange.publish` keeps them and refuses a key that
-comes back with another request.
+transaction that does the work; `exchange.publishing.publish` keeps them and refuses a
+key that comes back with another request.
 
 Source: draft-ietf-httpapi-idempotency-key-header, section 2.
 """
@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from hashlight_node.api.errors import InvalidParameterError
-from hashlight_node.exchange.publish import IdempotencyKey
+from hashlight_node.exchange.publishing.publish import IdempotencyKey
 
 from .reading import single_header
 

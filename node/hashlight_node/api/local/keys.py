@@ -23,7 +23,7 @@ from .models.keys import (
 from .operations import NO_BODY, Call, operation
 
 if TYPE_CHECKING:
-    from hashlight_node.exchange.rotation import KeyView
+    from hashlight_node.exchange.publishing.rotation import KeyView
 
 _SIGNED_BYTES: Final = 17 * 1024 * 1024
 

@@ -15,7 +15,7 @@ from hashlight_node.api.errors import (
     InvalidBodyError,
     UnsupportedMediaError,
 )
-from hashlight_node.exchange.as_of import MAX_QUERIES as MAX_PAST_QUERIES
+from hashlight_node.exchange.looking_up.as_of import MAX_QUERIES as MAX_PAST_QUERIES
 from hashlight_node.matching.image import ImageRefusedError
 from hashlight_node.matching.policy import Because
 from hashlight_node.model import Purpose, Scope
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from hashlight_node.exchange.as_of import PastAnswer
-    from hashlight_node.exchange.lookup import ListState
-    from hashlight_node.exchange.lookup import LookupAnswer as Found
+    from hashlight_node.exchange.looking_up.as_of import PastAnswer
+    from hashlight_node.exchange.looking_up.lookup import ListState
+    from hashlight_node.exchange.looking_up.lookup import LookupAnswer as Found
     from hashlight_node.matching.judging import LookupResult, Match
+    from hashlight_node.metrics import Metrics
     from hashlight_node.model import RecordEvidence
-    from hashlight_node.observability import Metrics
     from hashlight_node.store.history import PastState
     from hashlight_protocol import Signal
 

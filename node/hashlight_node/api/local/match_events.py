@@ -10,7 +10,7 @@ import orjson
 from aiohttp import web
 
 from hashlight_node.api.errors import NotFoundError
-from hashlight_node.exchange.match_log import (
+from hashlight_node.exchange.looking_up.match_log import (
     FLUSH_SECONDS,
     MAX_EVENT_BYTES,
     MatchBuffer,
@@ -22,7 +22,7 @@ from .forwarding import CALLER
 from .reading import read_body
 
 if TYPE_CHECKING:
-    from hashlight_node.exchange.match_log import MatchLog
+    from hashlight_node.exchange.looking_up.match_log import MatchLog
 
 PATH: Final = "/internal/matches"
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from hashlight_node.exchange.publish import IdempotencyKey
+    from hashlight_node.exchange.publishing.publish import IdempotencyKey
     from hashlight_node.model import Scope, Token
 
     from .answers import Gives

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 import orjson
 from aiohttp import web
 
+from hashlight_node.exchange.looking_up.live import MOST_SILENT_SECONDS
+from hashlight_node.metrics import METRICS_CONTENT_TYPE, render_metrics
 from hashlight_node.model import LogState, Role, Scope
-from hashlight_node.observability import METRICS_CONTENT_TYPE, render_metrics
 from hashlight_node.store import logs
 from hashlight_protocol import parse_origin
 
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from .parts import LocalParts
 
 READY_SECONDS: Final = 2
+
+NOT_HEARD: Final = {"status": "the store does not answer"}
+"""What `/readyz` answers when lookups are not answered."""
+
 _FILES: Final = {
     "/docs": ("docs/index.html", "text/html; charset=utf-8"),
     "/docs/page.js": ("docs/page.js", "text/javascript; charset=utf-8"),
@@ -98,32 +103,46 @@ def _serve(content: bytes, content_type: str) -> Handler:
 async def answer_alive(request: web.Request) -> web.Response:
     """Say that the process answers."""
     del request
-    return _say({"status": "alive"}, 200)
+    return say({"status": "alive"}, 200)
 
 
 async def _answer_ready(request: web.Request) -> web.Response:
-    """Say whether lookups can be answered: the store reads, and soon enough.
+    """Say whether lookups can be answered: the store reads, soon enough, and is ours.
 
     The listener opens only after the matcher is loaded and closes first when the node
     stops, so there is nothing else to ask.
     """
+    database = request.app[PARTS].database
     try:
         async with asyncio.timeout(READY_SECONDS):
-            found = await request.app[PARTS].database.read(logs.list_logs)
+            found = await database.read(logs.list_logs)
     except TimeoutError:
-        return _say({"status": "the store does not answer"}, 503)
+        return say(NOT_HEARD, 503)
+    if database.silent_seconds() > MOST_SILENT_SECONDS:
+        return say(NOT_HEARD, 503)
     own = [log for log in found if log.role is Role.OWN]
     # Lookups are answered either way, so this makes nobody take the node away.
     signing = "held" if any(log.is_held for log in own) else "ok"
     room = request.app[PARTS].room.check()
-    return _say({"status": "ready", "signing": signing, "room": room.value}, 200)
+    return say({"status": "ready", "signing": signing, "room": room.value}, 200)
+
+
+async def require_reader_of_metrics(request: web.Request) -> None:
+    """Let only this machine, and tokens that allow it, read metrics.
+
+    Raises:
+        TokenMissingError: The caller is elsewhere and has no token.
+        TokenInvalidError: It is none of this node.
+        ScopeMissingError: It does not allow this.
+    """
+    if not is_loopback(caller_of(request)):
+        token = await request.app[BEARERS].authenticate(request.headers)
+        require_scope(token, Scope.AUDIT)
 
 
 async def _answer_metrics(request: web.Request) -> web.Response:
     parts = request.app[PARTS]
-    if not is_loopback(caller_of(request)):
-        token = await request.app[BEARERS].authenticate(request.headers)
-        require_scope(token, Scope.AUDIT)
+    await require_reader_of_metrics(request)
     await _refresh(parts)
     of_workers = await parts.worker_metrics()
     return web.Response(
@@ -136,6 +155,7 @@ async def _refresh(parts: LocalParts) -> None:
     """Bring the metrics up to date that describe the store."""
     metrics, status = parts.metrics, await parts.inspect.status()
     parts.room.check()
+    metrics.show_lead(leads=True, silent_seconds=parts.database.silent_seconds())
     for each in status.lists:
         metrics.show_log(each.origin, each.role, each.size)
     for peer in status.peers:
@@ -189,7 +209,8 @@ def is_loopback(address: str | None) -> bool:
         return False
 
 
-def _say(answer: dict[str, str], status: int) -> web.Response:
+def say(answer: dict[str, str], status: int) -> web.Response:
+    """Answer with a few words that nobody keeps."""
     return web.Response(
         status=status,
         body=orjson.dumps(answer),

@@ -13,27 +13,27 @@ from .pressure import Pressure, for_event_streams, for_pictures, for_snapshots
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from hashlight_node.exchange.cases import Cases
-    from hashlight_node.exchange.changes import Feed
-    from hashlight_node.exchange.clusters import Clusters
-    from hashlight_node.exchange.epochs import Epochs
-    from hashlight_node.exchange.explain import Explain
-    from hashlight_node.exchange.feedback import Feedback
-    from hashlight_node.exchange.follow import Follower
-    from hashlight_node.exchange.inspect import Inspect
-    from hashlight_node.exchange.lookup import Lookup
-    from hashlight_node.exchange.peering import Peering
-    from hashlight_node.exchange.policies import Policies
-    from hashlight_node.exchange.previewing import Previews
-    from hashlight_node.exchange.publish import Publisher
-    from hashlight_node.exchange.recover import Recovery
-    from hashlight_node.exchange.relaying import Relaying
+    from hashlight_node.exchange.answering.relaying import Relaying
+    from hashlight_node.exchange.following.follow import Follower
+    from hashlight_node.exchange.looking_up.changes import Feed
+    from hashlight_node.exchange.looking_up.clusters import Clusters
+    from hashlight_node.exchange.looking_up.explain import Explain
+    from hashlight_node.exchange.looking_up.lookup import Lookup
+    from hashlight_node.exchange.looking_up.snapshots import Snapshots
+    from hashlight_node.exchange.operating.inspect import Inspect
+    from hashlight_node.exchange.operating.peering import Peering
+    from hashlight_node.exchange.operating.policies import Policies
+    from hashlight_node.exchange.operating.previewing import Previews
+    from hashlight_node.exchange.publishing.cases import Cases
+    from hashlight_node.exchange.publishing.epochs import Epochs
+    from hashlight_node.exchange.publishing.feedback import Feedback
+    from hashlight_node.exchange.publishing.publish import Publisher
+    from hashlight_node.exchange.publishing.recover import Recovery
+    from hashlight_node.exchange.publishing.rotation import KeyRotation
     from hashlight_node.exchange.room import Room
-    from hashlight_node.exchange.rotation import KeyRotation
-    from hashlight_node.exchange.snapshots import Snapshots
     from hashlight_node.matching.matcher import Matcher
+    from hashlight_node.metrics import Metrics
     from hashlight_node.model import Clock
-    from hashlight_node.observability import Metrics
     from hashlight_node.store.database import Database, Reader
     from hashlight_protocol import VerifierKey
 

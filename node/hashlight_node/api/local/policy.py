@@ -27,7 +27,7 @@ from .queries import parse_queries
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from hashlight_node.exchange.policies import Trial
+    from hashlight_node.exchange.operating.policies import Trial
     from hashlight_node.model import AllowedSignal
 
     from .models.policy import HandlingCounts, PolicyDraft, PolicyRule, TriedShown

@@ -22,6 +22,7 @@ from hashlight_node.exchange.errors import (
 )
 from hashlight_node.model import Scope
 from hashlight_node.store.bodies import read_record
+from hashlight_node.store.meanings import known_meaning
 from hashlight_node.store.reissues import current_ref
 from hashlight_protocol import (
     BadRecordError,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from hashlight_node.exchange.publish import WithdrawalKind
+    from hashlight_node.exchange.publishing.publish import WithdrawalKind
     from hashlight_protocol import JsonValue
 
     from .bodies import SchemaOf
@@ -113,6 +114,8 @@ def encode_bodies(value: JsonValue) -> tuple[bytes, ...]:
 
 def _encode_body(record: JsonValue, place: str) -> bytes:
     body = orjson.dumps(record)
+    if known_meaning(body) is not None:
+        return body
     try:
         parsed = read_record(body)
     except BadRecordError as error:

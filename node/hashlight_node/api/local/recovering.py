@@ -18,7 +18,7 @@ from .models.recovering import RecoverAnswer, RecoverRequest
 from .operations import Call, operation
 
 if TYPE_CHECKING:
-    from hashlight_node.exchange.recover import Recovered
+    from hashlight_node.exchange.publishing.recover import Recovered
 
     from .models.recovering import RecoveredShown
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
-from hashlight_node.exchange.freshness import Freshness
+from hashlight_node.exchange.following.freshness import Freshness
 from hashlight_node.model import Scope
 from hashlight_protocol import encode_timestamp
 
@@ -19,10 +19,10 @@ from .operations import NO_BODY, Call, operation
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hashlight_node.exchange.alerts import Alert
-    from hashlight_node.exchange.copies import CopyUnderWay
-    from hashlight_node.exchange.inspect import ListStatus, PeerStatus
-    from hashlight_node.exchange.standing import Standing
+    from hashlight_node.exchange.following.copies import CopyUnderWay
+    from hashlight_node.exchange.operating.alerts import Alert
+    from hashlight_node.exchange.operating.inspect import ListStatus, PeerStatus
+    from hashlight_node.exchange.telling.standing import Standing
 
     from .models.status import (
         AlertShown,

@@ -44,7 +44,30 @@ def parse_any(raw: bytes) -> JsonValue:
     Raises:
         MalformedError: It is not I-JSON.
     """
+    if raw.isascii() and b"\\" not in raw:
+        try:
+            value = cast("JsonValue", orjson.loads(raw))
+            # What is written again as it came has each member once, and no number
+            # that is too long or, which is an error here, too large.
+            is_same = orjson.dumps(value, option=orjson.OPT_STRICT_INTEGER) == raw
+        except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+            is_same = False
+        else:
+            if is_same and not _is_deeper(value, MAX_DEPTH):
+                return value
     return parse_ijson(raw, max_bytes=len(raw), max_depth=MAX_DEPTH, what=WHAT)
+
+
+def _is_deeper(value: JsonValue, most: int) -> bool:
+    inner: list[JsonValue] = [value]
+    for _ in range(most + 1):
+        level = [it for it in inner if isinstance(it, dict | list)]
+        if not level:
+            return False
+        inner = []
+        for it in level:
+            inner += it.values() if isinstance(it, dict) else it
+    return True
 
 
 def parse_closed(raw: bytes) -> JsonValue:

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from hashlight_node.api import build_application
 from hashlight_node.api.server import FIRST
-from hashlight_node.observability import METRICS_CONTENT_TYPE, render_metrics
+from hashlight_node.metrics import METRICS_CONTENT_TYPE, render_metrics
 
 from . import bulk, lookup
 from .application import document
@@ -19,7 +19,11 @@ from .parts import BEARERS, PARTS
 from .reading import expect_later
 
 if TYPE_CHECKING:
-    from hashlight_node.observability import Metrics
+    from collections.abc import Sequence
+
+    from aiohttp.typedefs import Handler
+
+    from hashlight_node.metrics import Metrics
 
     from .forwarding import Forwarder
     from .operations import Operation
@@ -30,15 +34,23 @@ OPERATIONS: Final[tuple[Operation, ...]] = (*lookup.OPERATIONS, *bulk.OPERATIONS
 
 
 def build_worker(
-    parts: LookupParts, forwarder: Forwarder, *, version: str, log_requests: bool
+    parts: LookupParts,
+    forwarder: Forwarder,
+    *,
+    version: str,
+    log_requests: bool,
+    own: Sequence[web.RouteDef] = (),
+    pass_on: Handler | None = None,
 ) -> web.Application:
-    """Make the application of one worker.
+    """Make the application of one worker, or of a process that stands by.
 
     Args:
         parts: What lookups need.
         forwarder: Asks the node everything else.
         version: The node's, for the OpenAPI document.
         log_requests: Whether each request leaves a line in the log.
+        own: What else it answers itself.
+        pass_on: Answers all the rest; the forwarder does if it is None.
     """
     app = build_application(
         "local",
@@ -51,13 +63,14 @@ def build_worker(
     app[BEARERS] = bearers = Bearers(parts.database)
     if not log_requests:
         app[FIRST] = FastLookups(parts, bearers).answer
-    app.add_routes([*document_routes(document(version)), _HEALTH])
+    app.add_routes([*document_routes(document(version)), _HEALTH, *own])
     later: Any = {"expect_handler": expect_later}
     for described in OPERATIONS:
         app.router.add_route(
             described.method, described.path, described.answer, **later
         )
-    app.router.add_route("*", "/{path:.*}", forwarder.forward, **later)
+    rest = pass_on or forwarder.forward
+    app.router.add_route("*", "/{path:.*}", rest, **later)
 
     async def end_streams(_: web.Application) -> None:
         forwarder.close_event_streams()

@@ -8,6 +8,7 @@ import numpy as np
 
 from hashlight_node.matching.index.delta import Delta
 from hashlight_node.matching.index.kernel import Kernel
+from hashlight_node.matching.index.layout import DIGEST_BYTES, allocate
 from hashlight_node.matching.index.segment import Segment, build_segment
 
 Part = Segment | Delta
@@ -86,4 +87,7 @@ def merge(kernel: Kernel, parts: Sequence[Part]) -> Segment | None:
         return None
     if len(parts) == 1:
         return build_segment(kernel, rows[0], ids[0])
-    return build_segment(kernel, np.concatenate(rows), np.concatenate(ids))
+    # Apart from other memory, so that it is given back whole when this is done.
+    shape = sum(map(len, rows)), DIGEST_BYTES
+    joined = np.concatenate(rows, out=allocate(shape, np.uint8))
+    return build_segment(kernel, joined, np.concatenate(ids))

@@ -16,7 +16,7 @@ from hashlight_node.api.federation.quota import (
     Share,
     TokenBucket,
 )
-from hashlight_node.observability import Metrics, render_metrics
+from hashlight_node.metrics import Metrics, render_metrics
 from support.federation import World
 from support.nodes import make_sender
 

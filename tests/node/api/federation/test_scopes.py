@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import update
 
-from hashlight_node.exchange.previewing import Previews
+from hashlight_node.exchange.operating.previewing import Previews
 from hashlight_node.store import logs, records, tables
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (

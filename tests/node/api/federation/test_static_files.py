@@ -16,8 +16,12 @@ import pytest
 from hashlight_node.api.federation import quota
 from hashlight_node.api.federation.quota import Share
 from hashlight_node.app import start_node
-from hashlight_node.exchange.disclosure import Grantee
-from hashlight_node.exchange.static_files import Draft, StaticFile, StaticFiles
+from hashlight_node.exchange.answering.static_files import (
+    Draft,
+    StaticFile,
+    StaticFiles,
+)
+from hashlight_node.exchange.logs.disclosure import Grantee
 from hashlight_node.store import logs
 from hashlight_node.store.errors import ScrubError
 from hashlight_protocol import (

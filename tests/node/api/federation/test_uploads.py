@@ -11,8 +11,8 @@ import zstandard
 
 from hashlight_node.api.federation import content, uploads
 from hashlight_node.keys.signers import Signers
+from hashlight_node.metrics import render_metrics
 from hashlight_node.model import FollowState, LogState, RecordState
-from hashlight_node.observability import render_metrics
 from hashlight_node.store import deliveries, records
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (

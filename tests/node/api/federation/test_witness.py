@@ -10,7 +10,7 @@ import pytest
 
 from hashlight_node.api.authentication import CONCURRENT_REQUESTS
 from hashlight_node.app import RunningNode, start_node
-from hashlight_node.exchange.witness import Witness
+from hashlight_node.exchange.answering.witness import Witness
 from hashlight_node.store import deliveries, logs
 from hashlight_node.store import peers as peer_store
 from hashlight_protocol import (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from hashlight_node.exchange import as_of
+from hashlight_node.exchange.looking_up import as_of
 from hashlight_node.store import changes
 from hashlight_node.store import past as past_store
 from hashlight_protocol import encode_timestamp

@@ -14,18 +14,28 @@ from aiohttp.test_utils import make_mocked_request
 from hashlight_node.api import build_application
 from hashlight_node.api.errors import NodeUnavailableError, TokenMissingError
 from hashlight_node.api.local import forwarding
+from hashlight_node.api.local.bearer import Bearers, generate_secret
 from hashlight_node.api.local.counts import collect_counts
-from hashlight_node.api.local.forwarding import CALLER, open_forwarder
+from hashlight_node.api.local.forwarding import (
+    CALLER,
+    HOPS,
+    open_forwarder,
+    open_leader_forwarder,
+)
 from hashlight_node.api.local.match_events import MatchSender, accept_match_events
 from hashlight_node.api.local.parts import BEARERS
 from hashlight_node.api.local.reading import expect_later
-from hashlight_node.exchange import match_log
-from hashlight_node.exchange.match_log import MAX_EVENT_BYTES, MatchBuffer
-from hashlight_node.observability import Metrics
+from hashlight_node.api.server import port_of, start_server
+from hashlight_node.exchange.looking_up import match_log
+from hashlight_node.exchange.looking_up.match_log import MAX_EVENT_BYTES, MatchBuffer
+from hashlight_node.metrics import Metrics
+from hashlight_node.store.database import Reader
 from hashlight_node.store.matches import MatchEvent
 from hashlight_protocol import MalformedError
+from support.stores import make_store
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from aiohttp.typedefs import Handler
@@ -272,3 +282,99 @@ async def test_a_target_that_is_no_path_is_not_passed_on(
             await forwarder.forward(make_mocked_request("GET", target))
         with pytest.raises(NodeUnavailableError):
             await forwarder.forward(make_mocked_request("GET", "/v1/status"))
+
+
+class Somewhere:
+    """Where the leader is; not always known at first."""
+
+    def __init__(self, *found: str | None) -> None:
+        self.found = list(found)
+        self.asked = 0
+
+    async def find(self) -> str | None:
+        self.asked += 1
+        return self.found.pop(0) if len(self.found) > 1 else self.found[0]
+
+
+async def ask_standby(
+    somewhere: Somewhere,
+    headers: dict[str, str] | None = None,
+    bearers: Bearers | None = None,
+) -> tuple[int, bytes]:
+    """Ask a process that stands by; give what it answers.
+
+    Args:
+        somewhere: Where the leader is.
+        headers: Of the request.
+        bearers: Who may ask; anybody if None.
+    """
+    async with open_leader_forwarder(somewhere.find, patience_seconds=0.4) as forwarder:
+        app = build_application(
+            "local",
+            metrics=Metrics(version="0", spec_version="0"),
+            request_bytes=1000,
+            log_requests=False,
+        )
+        handler = forwarder.forward
+        if bearers is not None:
+            app[BEARERS] = bearers
+            handler = forwarder.forward_with_token
+        app.router.add_route("*", "/{path:.*}", handler)
+        runner = await start_server(
+            app, ("127.0.0.1", 0), shutdown_seconds=1, hang_up_cancels=True
+        )
+        url = f"http://127.0.0.1:{port_of(runner)}/v1/lists"
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(url, headers=headers) as answer,
+        ):
+            told = answer.status, await answer.read()
+        await runner.cleanup()
+        return told
+
+
+@pytest.fixture
+async def leader() -> AsyncIterator[str]:
+    """Give where a leader is that tells how often a request was passed on."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text=request.headers[HOPS])
+
+    app = web.Application()
+    app.router.add_get("/v1/lists", answer)
+    runner = await start_server(
+        app, ("127.0.0.1", 0), shutdown_seconds=1, hang_up_cancels=True
+    )
+    yield f"http://127.0.0.1:{port_of(runner)}"
+    await runner.cleanup()
+
+
+async def test_a_leader_is_looked_for_until_there_is_one(leader: str) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        somewhere = Somewhere(None, closed, leader)
+        assert await ask_standby(somewhere) == (200, b"1")
+        assert somewhere.asked == 3
+        for nowhere in (None, closed):
+            status, told = await ask_standby(Somewhere(nowhere))
+            assert (status, b"hsf:unavailable" in told) == (503, True)
+
+
+async def test_strangers_do_not_wait_for_a_leader(tmp_path: Path) -> None:
+    database = Reader.open_reader(make_store(tmp_path))
+    somewhere = Somewhere(None)
+    unknown = {"Authorization": f"Bearer {generate_secret()}"}
+    for headers in ({}, unknown):
+        status, _ = await ask_standby(somewhere, headers, Bearers(database))
+        assert status == 401
+    assert somewhere.asked == 0
+    await database.close()
+
+
+async def test_a_request_is_not_passed_on_for_ever(leader: str) -> None:
+    assert await ask_standby(Somewhere(leader), {HOPS: "7"}) == (200, b"8")
+    status, _ = await ask_standby(Somewhere(leader), {HOPS: "8"})
+    assert status == 503
+    for odd in ("-1", "x", "99999999999999999999"):
+        assert await ask_standby(Somewhere(leader), {HOPS: odd}) == (200, b"1")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 import pytest
 
-from hashlight_node.exchange import changes as exchange_changes
+from hashlight_node.exchange.looking_up import changes as exchange_changes
 from hashlight_node.matching.snapshot import decode
 from hashlight_node.model import FeedMark, Scope, signal_digest
 from hashlight_node.store import changes as feed

@@ -9,10 +9,10 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
-from hashlight_node.exchange import explain as exchange_explain
-from hashlight_node.exchange import match_log
+from hashlight_node.exchange.looking_up import explain as exchange_explain
+from hashlight_node.exchange.looking_up import match_log
+from hashlight_node.metrics import render_metrics
 from hashlight_node.model import Scope
-from hashlight_node.observability import render_metrics
 from hashlight_node.store import logs, matches
 from hashlight_protocol import (
     encode_timestamp,

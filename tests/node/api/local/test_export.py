@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from hashlight_node.exchange.exporting import export_live
+from hashlight_node.exchange.looking_up.exporting import export_live
 from hashlight_node.store.exporting import Wanted
 from support.local_api import NDJSON_TYPE, LocalApi
 

@@ -40,12 +40,19 @@ async def ask(api: LocalApi, body: object, **headers: str) -> Reply:
 
 
 async def test_only_the_first_lookup_after_a_commit_goes_the_general_way(
-    taken: list[bool], api: LocalApi
+    taken: list[bool], node: RunningNode, api: LocalApi
 ) -> None:
-    await api.create_list()
-    del taken[:]
     body = {"queries": [UNKNOWN]}
-    slow, fast, other = [await ask(api, body) for _ in range(3)]
+    # A job of the node may commit between two lookups; then it is done again.
+    lists = 0
+    while True:
+        lists += 1
+        await api.create_list(f"list-{lists}")
+        committed = node.foundation.database.version()
+        del taken[:]
+        slow, fast, other = [await ask(api, body) for _ in range(3)]
+        if node.foundation.database.version() == committed:
+            break
     assert taken == [False, True, True]
     assert fast.content == slow.content == other.content
     assert slow.json["lists"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from hashlight_node.api.local.strict_json import (
     pointer_of,
     validate,
 )
-from hashlight_protocol import MalformedError
+from hashlight_protocol import JsonValue, MalformedError, parse_ijson
 
 _SAFE_INTEGERS = st.integers(-(2**53) + 1, 2**53 - 1)
 _VALUES = st.recursive(
@@ -55,6 +56,10 @@ _PIECES = st.sampled_from(
 )
 
 
+def strictly(raw: bytes) -> JsonValue:
+    return parse_ijson(raw, max_bytes=len(raw), max_depth=16)
+
+
 def _judge(parse: object, raw: bytes) -> object:
     try:
         return parse(raw)  # type: ignore[operator]
@@ -62,25 +67,35 @@ def _judge(parse: object, raw: bytes) -> object:
         return MalformedError
 
 
-@given(value=_VALUES, indent=st.none() | st.just(1), ascii_only=st.booleans())
+@given(
+    value=_VALUES,
+    form=st.sampled_from([{}, {"indent": 1}, {"separators": (",", ":")}]),
+    ascii_only=st.booleans(),
+)
 def test_both_ways_read_the_same_values(
-    value: object, indent: int | None, *, ascii_only: bool
+    value: object, form: dict[str, Any], *, ascii_only: bool
 ) -> None:
-    raw = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode(
+    raw = json.dumps(value, ensure_ascii=ascii_only, **form).encode(
         "utf-8", "surrogatepass"
     )
-    assert _judge(parse_closed, raw) == _judge(parse_any, raw)
+    expected = _judge(strictly, raw)
+    assert _judge(parse_closed, raw) == expected
+    assert _judge(parse_any, raw) == expected
 
 
 @given(pieces=st.lists(_PIECES, max_size=12))
 def test_both_ways_refuse_the_same_texts(pieces: list[str]) -> None:
     raw = "".join(pieces).encode()
-    assert _judge(parse_closed, raw) == _judge(parse_any, raw)
+    expected = _judge(strictly, raw)
+    assert _judge(parse_closed, raw) == expected
+    assert _judge(parse_any, raw) == expected
 
 
 @given(raw=st.binary(max_size=64))
 def test_both_ways_judge_any_bytes_alike(raw: bytes) -> None:
-    assert _judge(parse_closed, raw) == _judge(parse_any, raw)
+    expected = _judge(strictly, raw)
+    assert _judge(parse_closed, raw) == expected
+    assert _judge(parse_any, raw) == expected
 
 
 @pytest.mark.parametrize(
@@ -135,3 +150,19 @@ def test_a_thousand_faults_are_told_as_twenty() -> None:
 def test_pointers_are_escaped_and_bounded() -> None:
     assert pointer_of(["a/b", 0, "c~d"]) == "/a~1b/0/c~0d"
     assert len(pointer_of(["x" * 10_000])) == 200
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+@pytest.mark.parametrize("depth", [15, 16, 17, 18])
+def test_nesting_ends_where_the_protocol_says(opening: str, depth: int) -> None:
+    closing = "]" if opening == "[" else "}"
+    raw = (opening * depth + '"a"' + closing * depth).encode()
+    assert _judge(parse_any, raw) == _judge(strictly, raw)
+
+
+@pytest.mark.parametrize(
+    "number", ["9007199254740991", "9007199254740993", "1e999", "-0", "1e5", "1.50"]
+)
+def test_numbers_are_those_of_the_protocol(number: str) -> None:
+    raw = f'{{"a":{number}}}'.encode()
+    assert _judge(parse_any, raw) == _judge(strictly, raw)

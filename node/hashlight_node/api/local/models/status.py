@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from hashlight_node.exchange.alerts import AlertCode, Severity
+from hashlight_node.exchange.operating.alerts import AlertCode, Severity
 from hashlight_node.model import FollowState, LogState, PeerState, Role
 
 from .deliveries import StandingShown

@@ -1,0 +1,1 @@
+"""What peers are answered: our lists, copies of others', cosignatures, and uploads."""

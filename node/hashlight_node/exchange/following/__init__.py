@@ -1,0 +1,1 @@
+"""Lists of peers: where they come from, verifying them, and our copies of them."""

@@ -1,0 +1,1 @@
+"""Any log, ours or a copy: how it grows, is signed and proven, and who may see it."""

@@ -1,0 +1,1 @@
+"""What operators ask and decide: peers, grants, policy, alerts, checks of the store."""

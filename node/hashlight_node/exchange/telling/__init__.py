@@ -1,0 +1,1 @@
+"""What peers are told of our lists, what they acknowledged, and comparing notes."""
