@@ -15,6 +15,7 @@ from hashlight_node.model import FollowState, Scope
 from hashlight_node.store import idempotency, tables, tokens
 from support.clock import ManualClock
 from support.exchange_node import ExchangeNode, open_exchange_node
+from support.log_simulator import spoiled
 from support.made_records import indicators
 from support.nodes import until
 from support.peer_simulator import PeerSimulator
@@ -229,7 +230,7 @@ async def test_a_peer_that_is_away_stops_no_job(scene: Scene) -> None:
 
 async def test_a_peer_that_lies_stops_no_job_and_is_counted(scene: Scene) -> None:
     scene.shield.logs["ncii"].publish(indicators(2))
-    scene.shield.tamper_body("entries", lambda raw: raw[:-1] + b"\x00")
+    scene.shield.tamper_body("entries", spoiled)
     async with scene.jobs() as jobs:
         await scene.alpha.peering.follow("shield.example", "ncii")
         await until(lambda: "hashlight_verify_failures_total{" in scene.metrics)

@@ -38,6 +38,11 @@ WITHHELD = Body(BodyStatus.WITHHELD)
 ERASED = Body(BodyStatus.ERASED)
 
 
+def spoiled(raw: bytes) -> bytes:
+    """Change the last byte, whatever it is: a hash may end with any."""
+    return raw[:-1] + bytes([raw[-1] ^ 1])
+
+
 class LogSimulator:
     """Everything a log has, at every size it ever had."""
 

@@ -8,6 +8,7 @@ import pytest
 
 from hashlight_node.exchange.following.copies import Copies, CopyUnderWay
 from hashlight_node.peers.errors import PeerMisbehavedError
+from support.log_simulator import spoiled
 from support.made_records import indicators
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ async def test_a_copy_that_failed_is_not_under_way(following: Pair) -> None:
     alpha, shield = following
     log = shield.logs["ncii"]
     log.publish(indicators(3))
-    shield.tamper_body("entries", lambda raw: raw[:-1] + b"\0")
+    shield.tamper_body("entries", spoiled)
     with pytest.raises(PeerMisbehavedError):
         await alpha.follower.sync("shield.example", "ncii")
     assert alpha.follower.copy_under_way(log.origin) is None

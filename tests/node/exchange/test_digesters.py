@@ -21,7 +21,7 @@ from hashlight_node.exchange.following.digesting import (
 from hashlight_node.peers.errors import PeerMisbehavedError
 from hashlight_node.store.meanings import read_meaning
 from hashlight_protocol import Ref, leaf_hashes, parse_origin
-from support.log_simulator import LogSimulator
+from support.log_simulator import LogSimulator, spoiled
 from support.made_records import indicator, indicators, opinion
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def test_nothing_is_said_of_a_bundle_in_which_something_is_wrong() -> None:
     log = a_log(indicator(1))
     job = job_of(log)
     for wrong in (
-        job._replace(bodies=job.bodies[:-1] + b"\0"),
-        job._replace(entries=job.entries[:-1] + b"\0"),
+        job._replace(bodies=spoiled(job.bodies)),
+        job._replace(entries=spoiled(job.entries)),
         job._replace(width=job.width + 1),
         job._replace(list_id="shield.example/other"),
     ):
@@ -156,7 +156,7 @@ async def test_a_lie_is_told_of_in_the_same_words(
     if kind == "bodies":
         log.bodies[2] = log.bodies[3]
     else:
-        shield.tamper_body(kind, lambda raw: raw[:-1] + b"\0")
+        shield.tamper_body(kind, spoiled)
     with pytest.raises(PeerMisbehavedError, match=f"{kind} 0 of"):
         await alpha.follower.sync("shield.example", "ncii")
     (evidence,) = await alpha.evidence()

@@ -25,7 +25,7 @@ from hashlight_protocol import (
 )
 from support.clock import ManualClock
 from support.exchange_node import ExchangeNode, open_exchange_node
-from support.log_simulator import ERASED, WITHHELD
+from support.log_simulator import ERASED, WITHHELD, spoiled
 from support.made_records import indicator, indicators
 from support.peer_simulator import PeerSimulator
 
@@ -466,7 +466,7 @@ async def test_release_goes_on_where_quarantine_stopped(following: Pair) -> None
     log.publish(indicators(1))
     await alpha.follower.sync("shield.example", "ncii")
     log.publish(indicators(1, first=1))
-    shield.tamper_body("entries", lambda raw: raw[:-1] + b"\0")
+    shield.tamper_body("entries", spoiled)
     with pytest.raises(Exception, match="misbehaves"):
         await alpha.follower.sync("shield.example", "ncii")
     with pytest.raises(FollowQuarantinedError):

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from support.clock import ManualClock
 from support.local_api import Json, LocalApi, names_of, record_path
+from support.log_simulator import spoiled
 from support.made_records import indicator, indicators, md5_of
 from support.peer_simulator import PeerSimulator
 
@@ -171,7 +172,7 @@ async def test_evidence_of_a_lying_peer_is_listed_and_given_as_it_came(
 ) -> None:
     shield.create_list("ncii").publish(indicators(3))
     await add(api, shield)
-    shield.tamper_body("entries", lambda body: body[:-1] + b"\x00")
+    shield.tamper_body("entries", spoiled)
     wish = {"peer": "shield.example", "list": "ncii"}
     await api.post("/v1/follows", wish)
     await asyncio.sleep(0)
