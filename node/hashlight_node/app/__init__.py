@@ -4,7 +4,7 @@ The composition root: the only place that knows all parts. Nothing is global, so
 several nodes live in one process in the tests.
 """
 
-from .judging import build_criteria
+from .looking_up import follow_store
 from .memory import Behind, Claimed, Memory, load_memory
 from .node import LOCAL_SHUTDOWN_SECONDS, RunningNode, start_node, system_clock
 from .standing_by import Shared, Standby, stand_by
@@ -17,7 +17,7 @@ __all__ = [
     "RunningNode",
     "Shared",
     "Standby",
-    "build_criteria",
+    "follow_store",
     "load_memory",
     "stand_by",
     "start_node",

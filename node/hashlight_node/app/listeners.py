@@ -11,15 +11,18 @@ from hashlight_node.api.federation import FederationParts, build_federation
 from hashlight_node.api.local.application import build_local
 from hashlight_node.api.local.counts import collect_counts
 from hashlight_node.api.local.match_events import accept_match_events
-from hashlight_node.api.local.parts import LocalLimits, LocalParts
+from hashlight_node.api.local.parts import LocalParts
 from hashlight_node.exchange.answering.serve import LONG_POLL_SECONDS
 from hashlight_node.exchange.telling.gossip import EVIDENCE_FEATURE
 from hashlight_node.exchange.telling.gossip import FEATURE as GOSSIP_FEATURE
 from hashlight_protocol import MAX_ADD_CHECKPOINT_BYTES, Descriptor, HttpKey
 
+from .looking_up import local_limits
+
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from hashlight_node.exchange.notices import Notices
     from hashlight_node.jobs import KeyRefresher
 
     from .foundation import Foundation
@@ -67,19 +70,23 @@ def federation_application(
         metrics=on.metrics,
         log_requests=on.settings.logging.requests,
     )
+    release_at_shutdown(app, on.notices)
+    return app
+
+
+def release_at_shutdown(app: web.Application, notices: Notices) -> None:
+    """Let nobody who waits for news delay the shutdown of what answers peers."""
 
     async def release_long_polls(_: web.Application) -> None:
-        on.notices.close()
+        notices.close()
 
     app.on_shutdown.append(release_long_polls)
-    return app
 
 
 def local_application(
     on: Foundation, use_cases: UseCases, behind: Behind | None
 ) -> web.Application:
     """Build what answers our own services, or the workers that do."""
-    local = on.settings.local
     counters = {} if behind is None else behind.counters
     parts = LocalParts(
         node_name=on.settings.node.name,
@@ -105,9 +112,7 @@ def local_application(
         recovery=use_cases.recovery,
         metrics=on.metrics,
         clock=on.clock,
-        limits=LocalLimits(
-            request_bytes=local.request_bytes, image_bytes=local.image_bytes
-        ),
+        limits=local_limits(on.settings),
         worker_metrics=partial(collect_counts, counters),
         clock_offset=on.client.clocks.offset_seconds,
         room=on.room,

@@ -21,21 +21,18 @@ from hashlight_node.api.authentication import Authenticator
 from hashlight_node.api.federation.standby import ReadingParts
 from hashlight_node.api.federation.standby import build_standby as build_federation
 from hashlight_node.api.local.forwarding import open_leader_forwarder
-from hashlight_node.api.local.parts import LocalLimits, LookupParts
 from hashlight_node.api.local.standby import build_standby as build_local
 from hashlight_node.api.server import duplicates, start_server
 from hashlight_node.exchange.answering.mirroring import Mirroring
 from hashlight_node.exchange.answering.serve import Serving
 from hashlight_node.exchange.errors import StoreSilentError
 from hashlight_node.exchange.following.life import SignsOfLife
-from hashlight_node.exchange.looking_up.catching_up import CatchUp, FeedLostError
+from hashlight_node.exchange.looking_up.catching_up import FeedLostError
 from hashlight_node.exchange.looking_up.keeping_up import (
     Waker,
     learn_signed,
     unsigned_logs,
 )
-from hashlight_node.exchange.looking_up.live import LiveView
-from hashlight_node.exchange.looking_up.lookup import Lookup
 from hashlight_node.exchange.looking_up.snapshots import Filled
 from hashlight_node.exchange.notices import Notices
 from hashlight_node.keys import KeyFileError, load_keyring, read_published_descriptor
@@ -51,8 +48,9 @@ from hashlight_node.store.leading import Leader, find_leader, named
 from hashlight_protocol import SPEC_VERSION
 
 from .foundation import clear_files, watch_room
-from .judging import build_criteria
 from .keys import key_access
+from .listeners import release_at_shutdown
+from .looking_up import StoreLookups, follow_store
 from .memory import Claimed, Memory, forget_snapshot, load_memory
 from .node import FEDERATION_SHUTDOWN_SECONDS, LOCAL_SHUTDOWN_SECONDS
 from .watching import freshness_rules
@@ -151,9 +149,7 @@ class Standby:
     _keyring: Keyring
     _witness: Signers
     _database: Reader
-    _memory: Memory
-    _feed: CatchUp
-    _view: LiveView
+    _lookups: StoreLookups
     _waker: Waker
     _lead: _Lead
     _ending: asyncio.Event = field(default_factory=asyncio.Event)
@@ -230,7 +226,7 @@ class Standby:
     async def _take_over(self, database: Database) -> Claimed | None:
         await self.stop_following()
         try:
-            mark = await self._database.read(self._feed.hand_over)
+            mark = await self._database.read(self._lookups.feed.hand_over)
         except FeedLostError:
             # Nothing may be led with such memory: we stand by anew, with another.
             await database.close()
@@ -242,7 +238,7 @@ class Standby:
         return Claimed(
             database=database,
             last_signed=shared.last_signed,
-            memory=Memory(self._memory.matcher, filled),
+            memory=Memory(self._lookups.memory.matcher, filled),
             local=shared.local,
             federation=shared.federation,
         )
@@ -296,7 +292,7 @@ class Standby:
             await self._database.read(
                 lambda conn: learn_signed(conn, self._keyring, shared.last_signed)
             )
-            await self._view.lists()
+            await self._lookups.view.lists()
         except StoreSilentError:
             return False
         except OperationalError as error:
@@ -327,12 +323,9 @@ async def stand_by(shared: Shared, memory: Memory | None) -> AsyncIterator[Stand
         stack.push_async_callback(database.close)
         memory = memory or await load_memory(settings, database)
         forget_snapshot(settings)
-        criteria = build_criteria(
-            settings, clock=clock, flood_counts=shared.flood_counts
+        lookups = await follow_store(
+            settings, database, memory, clock=clock, flood_counts=shared.flood_counts
         )
-        feed = CatchUp(memory.matcher, memory.filled.mark, criteria.allowed)
-        view = LiveView(database, clock=clock, feed=feed)
-        await view.lists()
         notices = Notices()
         lead = _Lead(shared.place)
         standby = Standby(
@@ -340,37 +333,17 @@ async def stand_by(shared: Shared, memory: Memory | None) -> AsyncIterator[Stand
             _keyring=keyring,
             _witness=keyring.witness,
             _database=database,
-            _memory=memory,
-            _feed=feed,
-            _view=view,
+            _lookups=lookups,
             _waker=Waker(database, notices),
             _lead=lead,
         )
         stack.push_async_callback(standby.stop_following)
         metrics = Metrics(version=hashlight_node.__version__, spec_version=SPEC_VERSION)
-        parts = LookupParts(
-            node_name=settings.node.name,
-            database=database,
-            lookup=Lookup(
-                database=database,
-                matcher=memory.matcher,
-                view=view,
-                criteria=criteria,
-                clock=clock,
-                match_log=None,
-            ),
-            metrics=metrics,
-            clock=clock,
-            limits=LocalLimits(
-                request_bytes=settings.local.request_bytes,
-                image_bytes=settings.local.image_bytes,
-            ),
-        )
         local = await _forwarder(stack, lead.local)
         await _listen(
             stack,
             build_local(
-                parts,
+                lookups.parts(metrics, match_log=None),
                 local,
                 memory.matcher,
                 watch_room(settings, metrics),
@@ -394,7 +367,7 @@ async def stand_by(shared: Shared, memory: Memory | None) -> AsyncIterator[Stand
             metrics=metrics,
             log_requests=settings.logging.requests,
         )
-        app.on_shutdown.append(_releasing(notices))
+        release_at_shutdown(app, notices)
         await _listen(stack, app, shared.federation, FEDERATION_SHUTDOWN_SECONDS)
         yield standby
 
@@ -442,13 +415,6 @@ def _reading_parts(
             clock=clock,
         ),
     )
-
-
-def _releasing(notices: Notices) -> Callable[[web.Application], Awaitable[None]]:
-    async def release_long_polls(_: web.Application) -> None:
-        notices.close()
-
-    return release_long_polls
 
 
 def _ignore(peer_name: str) -> None:

@@ -12,19 +12,15 @@ from sqlalchemy.exc import OperationalError
 import hashlight_node
 from hashlight_node.api.local.forwarding import open_forwarder, share_of
 from hashlight_node.api.local.match_events import MatchSender
-from hashlight_node.api.local.parts import LocalLimits, LookupParts
 from hashlight_node.api.local.worker import build_counts, build_worker
 from hashlight_node.api.server import start_server
 from hashlight_node.app import (
     LOCAL_SHUTDOWN_SECONDS,
-    build_criteria,
+    follow_store,
     load_memory,
     system_clock,
 )
 from hashlight_node.exchange.errors import StoreSilentError
-from hashlight_node.exchange.looking_up.catching_up import CatchUp
-from hashlight_node.exchange.looking_up.live import LiveView
-from hashlight_node.exchange.looking_up.lookup import Lookup
 from hashlight_node.exchange.looking_up.match_log import MatchBuffer
 from hashlight_node.metrics import Metrics
 from hashlight_node.store import changes
@@ -39,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
     from hashlight_node.app import Memory
+    from hashlight_node.exchange.looking_up.live import LiveView
 
     from .running import Inherited
 
@@ -105,18 +102,19 @@ async def _start(inherited: Inherited, number: int) -> AsyncIterator[_Chores]:
         database = Reader.open_reader(settings.store.url)
         stack.push_async_callback(database.close)
         memory = await _current(inherited, database)
-        criteria = build_criteria(
-            settings, clock=system_clock, flood_counts=inherited.flood_counts
+        lookups = await follow_store(
+            settings,
+            database,
+            memory,
+            clock=system_clock,
+            flood_counts=inherited.flood_counts,
         )
-        feed = CatchUp(memory.matcher, memory.filled.mark, criteria.allowed)
-        view = LiveView(database, clock=system_clock, feed=feed)
-        await view.lists()
         metrics = Metrics(version=hashlight_node.__version__, spec_version=SPEC_VERSION)
         share = share_of(settings.local.workers)
         forwarder = await stack.enter_async_context(
             open_forwarder(inherited.node_path, most=share)
         )
-        chores: _Chores = [_follow(view)]
+        chores: _Chores = [_follow(lookups.view)]
         match_log = None
         if settings.matching.log_matches:
             match_log = MatchBuffer(
@@ -125,24 +123,6 @@ async def _start(inherited: Inherited, number: int) -> AsyncIterator[_Chores]:
             sender = MatchSender(match_log, forwarder.session)
             stack.push_async_callback(sender.flush)
             chores.append(sender.run())
-        parts = LookupParts(
-            node_name=settings.node.name,
-            database=database,
-            lookup=Lookup(
-                database=database,
-                matcher=memory.matcher,
-                view=view,
-                criteria=criteria,
-                clock=system_clock,
-                match_log=match_log,
-            ),
-            metrics=metrics,
-            clock=system_clock,
-            limits=LocalLimits(
-                request_bytes=settings.local.request_bytes,
-                image_bytes=settings.local.image_bytes,
-            ),
-        )
         counts = await start_server(
             build_counts(metrics),
             [listen_inside(inherited.counter_path(number))],
@@ -151,7 +131,7 @@ async def _start(inherited: Inherited, number: int) -> AsyncIterator[_Chores]:
         )
         stack.push_async_callback(counts.cleanup)
         app = build_worker(
-            parts,
+            lookups.parts(metrics, match_log),
             forwarder,
             version=hashlight_node.__version__,
             log_requests=settings.logging.requests,
