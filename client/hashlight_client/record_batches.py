@@ -6,20 +6,21 @@ node's answer to a lookup makes a match of a candidate.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 from pyarrow import compute
 
-from hashlight_protocol import SIGNAL_TYPES, BadSignalError, parse_signal
+from hashlight_protocol import BadSignalError
 
+from .cells import signal_of
 from .local_index import PDQ
 from .requests import HASH_BYTES
-from .values import Signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from .cells import ScanColumn
     from .local_index import LocalIndex
 
 
@@ -35,18 +36,6 @@ SCHEMA: Final = pa.schema(
     ]
 )
 """Of what `scan_batch` gives: a candidate has a `value`, any other cell a `fault`."""
-
-
-class ScanColumn(NamedTuple):
-    """A column to look up.
-
-    Attributes:
-        name: Its name in the batch.
-        type: Type of the signals in it.
-    """
-
-    name: str
-    type: str
 
 
 def scan_batch(
@@ -107,7 +96,7 @@ def _scan_pdq(
             if cell is None:
                 continue
             try:
-                parts.append(bytes.fromhex(_signal_of(column.type, cell).value))
+                parts.append(bytes.fromhex(signal_of(column.type, cell).value))
             except BadSignalError as error:
                 yield row, None, error.reason
             else:
@@ -161,19 +150,9 @@ def _scan_cells(
         if cell is None:
             continue
         try:
-            signal = _signal_of(column.type, cell)
+            signal = signal_of(column.type, cell)
         except BadSignalError as error:
             yield row, None, error.reason
             continue
         if index.may_match(signal, max_distance):
             yield row, signal.value, None
-
-
-def _signal_of(type_name: str, cell: Any) -> Signal:  # noqa: ANN401 -- a cell
-    known = SIGNAL_TYPES.get(type_name)
-    if isinstance(cell, bytes) and known is not None and known.bits is not None:
-        cell = cell.hex()
-    if not isinstance(cell, str):
-        raise BadSignalError(type_name, "the value is not text")
-    signal = parse_signal(type_name, cell.strip())
-    return Signal(signal.type, signal.value)

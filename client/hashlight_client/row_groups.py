@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 from pyarrow import parquet
 
-from .record_batches import ScanColumn, scan_batch
+from .record_batches import scan_batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .cells import ScanColumn
     from .local_index import LocalIndex
     from .taking import Snapshot
 

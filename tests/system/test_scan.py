@@ -20,6 +20,7 @@ from pyarrow import parquet
 
 from hashlight_node.demo.company import Company
 from support.companies import MakeCompany, cli
+from support.known_hashes import md5_of, pdq_of, records_of
 
 Json = dict[str, Any]
 SEED = 4711
@@ -27,16 +28,8 @@ KNOWN = 60
 ROWS = 60_000
 
 
-def pdq_of(number: int) -> bytes:
-    return random.Random(number).randbytes(32)  # noqa: S311  any hash will do
-
-
 def near(digest: bytes, bits: int) -> bytes:
     return bytes([digest[0] ^ ((1 << bits) - 1), *digest[1:]])
-
-
-def md5_of(number: int) -> str:
-    return f"{number:032x}"
 
 
 @pytest.fixture(scope="module")
@@ -49,20 +42,7 @@ def platform(make_running: MakeCompany) -> Company:
         named = [word for signal in signals for word in ("--signal", signal)]
         if number % 20 == 0:
             cli(company, "publish", "ncii", *named)
-    records = [
-        {
-            "type": "indicator",
-            "kind": "image",
-            "source": "person",
-            "created": "2026-11-01T00:00:00Z",
-            "signals": [
-                {"type": "pdq", "value": pdq_of(number).hex()},
-                {"type": "md5", "value": md5_of(number)},
-            ],
-        }
-        for number in range(KNOWN)
-        if number % 20
-    ]
+    records = records_of(number for number in range(KNOWN) if number % 20)
     company.client.post("/v1/lists/ncii/records", {"records": records})
     return company
 

@@ -22,18 +22,11 @@ from pyarrow import parquet
 
 from hashlight_node.demo.company import Company
 from support.companies import MakeCompany, cli
+from support.known_hashes import md5_of, pdq_of, records_of
 
 Json = dict[str, Any]
 KNOWN = 40
 GROUP = 5000
-
-
-def pdq_of(number: int) -> bytes:
-    return random.Random(number).randbytes(32)  # noqa: S311  any hash will do
-
-
-def md5_of(number: int) -> str:
-    return f"{number:032x}"
 
 
 def stored(count: int, seed: int) -> list[Json]:
@@ -74,25 +67,9 @@ def expected(rows: list[Json]) -> set[tuple[int, str]]:
 def platform(make_running: MakeCompany) -> Company:
     company = make_running("alpha.example")
     cli(company, "list", "create", "ncii")
-    publish(company, range(KNOWN))
-    return company
-
-
-def publish(company: Company, numbers: range) -> None:
-    records = [
-        {
-            "type": "indicator",
-            "kind": "image",
-            "source": "person",
-            "created": "2026-11-01T00:00:00Z",
-            "signals": [
-                {"type": "pdq", "value": pdq_of(number).hex()},
-                {"type": "md5", "value": md5_of(number)},
-            ],
-        }
-        for number in numbers
-    ]
+    records = records_of(range(KNOWN))
     company.client.post("/v1/lists/ncii/records", {"records": records})
+    return company
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 
 from hashlight_client import Signal
-from hashlight_protocol import SIGNAL_TYPES, BadSignalError, parse_signal
+from hashlight_client.cells import signal_of
+from hashlight_protocol import BadSignalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from hashlight_client import AsyncClient
+    from hashlight_client.cells import ScanColumn
     from hashlight_node.cli.scan_rows import Row
 
 PDQ = "pdq"
@@ -30,18 +32,6 @@ must not make the node distrust it, and a scan that is run again matches nothing
 _PDQ_BYTES = 32
 _MAX_INTEGER: Final = 2**63 - 1
 _QUERIES_A_REQUEST = 1000
-
-
-class Column(NamedTuple):
-    """A column to look up.
-
-    Attributes:
-        name: Its name in the file.
-        type: Type of the signals in it.
-    """
-
-    name: str
-    type: str
 
 
 @dataclass(slots=True)
@@ -90,7 +80,7 @@ class Asking:
     def __init__(
         self,
         node: AsyncClient,
-        columns: Sequence[Column],
+        columns: Sequence[ScanColumn],
         *,
         id_column: str | None,
         max_distance: int | None,
@@ -195,15 +185,8 @@ def _value_of(type_name: str, cell: object) -> bytes | Signal:
     """
     if type_name == PDQ and isinstance(cell, bytes) and len(cell) == _PDQ_BYTES:
         return cell
-    known = SIGNAL_TYPES.get(type_name)
-    if isinstance(cell, bytes) and known is not None and known.bits is not None:
-        cell = cell.hex()
-    if not isinstance(cell, str):
-        raise BadSignalError(type_name, "the value is not text")
-    signal = parse_signal(type_name, cell.strip())
-    if type_name == PDQ:
-        return bytes.fromhex(signal.value)
-    return Signal(signal.type, signal.value)
+    signal = signal_of(type_name, cell)
+    return bytes.fromhex(signal.value) if type_name == PDQ else signal
 
 
 def _reject(row: int, column: str | None, reason: str) -> bytes:

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hashlight_client import AsyncClient
+    from hashlight_client.cells import ScanColumn
     from hashlight_node.cli.progress import Progress
     from hashlight_node.cli.scan_files import ScanFiles
-    from hashlight_node.cli.scan_queries import Asking, Column, Outcome
+    from hashlight_node.cli.scan_queries import Asking, Outcome
     from hashlight_node.cli.scan_rows import Source
     from hashlight_node.local_client import Json, LocalClient
 
@@ -171,14 +172,13 @@ def _scan_groups(
         message = f"{source}: No such file or directory"
         raise CommandError(message)
     ParquetSource.verify_installed()
-    from hashlight_client.record_batches import ScanColumn
     from hashlight_client.row_groups import Query
     from hashlight_node.cli.scan_bulk import BulkScan, Where
     from hashlight_node.cli.scan_parts import plan_groups
 
     groups = plan_groups(source)
     files = [Path(it) for it in dict.fromkeys(group.path for group in groups)]
-    columns: list[Column] = []
+    columns: list[ScanColumn] = []
     for file in files:
         opened = ParquetSource(file)
         columns = columns or _columns(asked, opened, file)
@@ -188,7 +188,7 @@ def _scan_groups(
     verify_ours(output, restart=restart)
     client = open_session(config).client
     distance = _FARTHEST if max_distance is None else max_distance
-    query = Query([ScanColumn(*it) for it in columns], id_column, distance)
+    query = Query(columns, id_column, distance)
 
     def open_node() -> AsyncClient:
         return open_client(client, patience_seconds=PATIENCE_SECONDS)
@@ -212,7 +212,7 @@ class _Scan:
     def __init__(
         self,
         source: Source,
-        columns: Sequence[Column],
+        columns: Sequence[ScanColumn],
         names: Sequence[str],
         files: ScanFiles,
         total: int,
@@ -305,16 +305,20 @@ def _totals(files: ScanFiles) -> Json:
     }
 
 
-def _columns(asked: Sequence[str] | None, source: Source, file: Path) -> list[Column]:
+def _columns(
+    asked: Sequence[str] | None, source: Source, file: Path
+) -> list[ScanColumn]:
     """Read `--column`; without any, take the columns that are named like a type."""
-    from hashlight_node.cli.scan_queries import Column
+    from hashlight_client.cells import ScanColumn
     from hashlight_protocol import SIGNAL_TYPES
 
     if asked:
         pairs = [it.partition("=") for it in asked]
-        columns = [Column(name or kind, kind) for kind, _, name in pairs]
+        columns = [ScanColumn(name or kind, kind) for kind, _, name in pairs]
     else:
-        columns = [Column(it, it) for it in source.names or () if it in SIGNAL_TYPES]
+        columns = [
+            ScanColumn(it, it) for it in source.names or () if it in SIGNAL_TYPES
+        ]
     if not columns or len({*columns}) != len(columns):
         message = f"{file}: name the columns to look up, each once: --column pdq"
         raise UsageError(message)
