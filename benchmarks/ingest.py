@@ -12,18 +12,18 @@ import gc
 import json
 import secrets
 import sqlite3
-import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import psycopg
 
-from benchmarks.measuring import children_of, cpu_seconds
+from benchmarks.copying import connect, copy, import_random, pages
+from benchmarks.measuring import cpu_seconds
 from benchmarks.servers import LIST, record_of
 from benchmarks.stores import new_postgresql, postgresql
-from hashlight_node.demo.company import Company, make_company
+from hashlight_node.demo.company import make_company
 from hashlight_node.exchange.following.copying import Batch
 from hashlight_node.exchange.following.transfer import RawBundle, verify_bundle
 from hashlight_node.exchange.logs.erasures import ErasureClaims
@@ -57,7 +57,6 @@ if TYPE_CHECKING:
     from benchmarks.options import Options
     from benchmarks.results import Results
     from benchmarks.stores import Postgresql
-    from hashlight_node.local_client import Json
     from hashlight_node.model import Log
     from hashlight_protocol import VerifiedRange
 
@@ -65,8 +64,6 @@ _ROWS: Final = 100_000
 _QUICK_ROWS: Final = 10_000
 _TIMES: Final = 3
 _BATCH: Final = 5120
-_PAGES: Final = 60
-_PATIENCE_SECONDS: Final = 1800.0
 _ORIGIN: Final = f"bench.example/hsf/v1/log/{LIST}/1"
 _RAW_TABLE: Final = "CREATE TABLE raw (value text PRIMARY KEY, body bytea NOT NULL)"
 
@@ -250,11 +247,13 @@ def _bootstrap(directory: Path, options: Options, results: Results) -> None:
     late = make_company(directory, "late.example")
     owner.start()
     try:
-        published = _import(directory, owner, count)
+        owner.client.post("/v1/lists", {"name": LIST})
+        published = import_random(directory, owner, count)
         results.add("ingest", {"what": "import", "size": count, **published})
         print(f"  imported {published['per_second']:,.0f} a second", flush=True)
         late.start()
-        row = _copy(owner, late, count)
+        connect(owner, late)
+        row = copy(owner, late, count)
     finally:
         late.stop()
         owner.stop()
@@ -265,99 +264,7 @@ def _bootstrap(directory: Path, options: Options, results: Results) -> None:
         f" {row['per_cpu_second']:,.0f} per CPU second",
         flush=True,
     )
-    _pages(late, results)
-
-
-def _import(directory: Path, owner: Company, count: int) -> dict[str, float]:
-    """Publish a file with `hashlight import`."""
-    owner.client.post("/v1/lists", {"name": LIST})
-    file = directory / "hashes.csv"
-    with file.open("w") as out:
-        out.write("pdq,quality,label\n")
-        for _ in range(count):
-            out.write(f"{secrets.token_hex(32)},100,ncii:adult\n")
-    began = time.perf_counter()
-    done = owner.run("import", LIST, str(file), "--json")
-    seconds = time.perf_counter() - began
-    if done.returncode or json.loads(done.stdout)["published"] != count:
-        raise RuntimeError(done.stderr.decode())
-    return {"seconds": seconds, "per_second": count / seconds}
-
-
-def _copy(owner: Company, late: Company, count: int) -> Json:
-    """Let a new peer follow the list, and look at it until it has everything."""
-    process, other = _process_of(late), _process_of(owner)
-    for here, there in ((owner, late), (late, owner)):
-        here.client.post("/v1/peers", {"base": there.base, "vkey": there.vkey})
-    owner.client.post("/v1/grants", {"peer": late.name, "list": LIST})
-    cpu, others, began = (
-        cpu_seconds([process]),
-        cpu_seconds([other]),
-        time.perf_counter(),
-    )
-    late.client.post("/v1/follows", {"peer": owner.name, "list": LIST})
-    helper = 0
-    while time.perf_counter() - began < _PATIENCE_SECONDS:
-        helper = max(helper, *(_peak_mb(it) for it in children_of(process)), 0)
-        lists = cast("list[Json]", late.client.get("/v1/status")["lists"])
-        if any(cast("int", it["checkpoint_size"]) > count for it in lists):
-            break
-        time.sleep(0.2)
-    seconds = time.perf_counter() - began
-    return {
-        "what": "bootstrap",
-        "size": count,
-        "seconds": seconds,
-        "per_second": count / seconds,
-        "per_cpu_second": count / (cpu_seconds([process]) - cpu),
-        "owner_per_cpu_second": count / (cpu_seconds([other]) - others),
-        "peak_mb": _peak_mb(process),
-        "peak_mb_with_helper": _peak_mb(process) + helper,
-    }
-
-
-def _process_of(company: Company) -> int:
-    process = company._process  # noqa: SLF001 -- ours, and asked here only
-    assert process is not None  # noqa: S101 -- it was started above
-    return process.pid
-
-
-def _peak_mb(process: int) -> int:
-    """Tell the most memory that a process has had, files that it maps included."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text("ascii").splitlines()
-    except FileNotFoundError:
-        return 0
-    sizes = [int(it.split()[1]) for it in lines if it.startswith("VmHWM:")]
-    return sizes[0] // 1024 if sizes else 0
-
-
-def _pages(late: Company, results: Results) -> None:
-    """Read the first and the last bundles of a copy, as they are served."""
-    backend = backend_of(f"sqlite:///{late.directory / 'hashlight.db'}")
-    with backend.reader_engine(1).connect() as conn:
-        (log,) = logs.list_logs(conn, Role.FOLLOWED)
-        last = log.checkpoint_size // TILE_WIDTH - _PAGES
-        taken = {"first": _read(conn, log.log_id, 0)}
-        taken["last"] = _read(conn, log.log_id, last)
-        taken["first"] = min(taken["first"], _read(conn, log.log_id, 0))
-        taken["last"] = min(taken["last"], _read(conn, log.log_id, last))
-    row = {
-        "what": "pages",
-        "size": log.checkpoint_size,
-        "first_us": taken["first"],
-        "last_us": taken["last"],
-        "ratio": taken["last"] / taken["first"],
-    }
+    row = pages(f"sqlite:///{late.directory / 'hashlight.db'}", count)
     results.add("ingest", row)
-    print(f"  a page: first {taken['first']:.0f} µs, last {taken['last']:.0f} µs")
-
-
-def _read(conn: Connection, log_id: int, first: int) -> float:
-    times = []
-    for index in range(first, first + _PAGES):
-        began = time.perf_counter()
-        logs.read_entry_bundle(conn, log_id, index, TILE_WIDTH)
-        records.read_bodies(conn, log_id, index, TILE_WIDTH)
-        times.append((time.perf_counter() - began) * 1e6)
-    return statistics.median(times)
+    first, last = row["first_us"], row["last_us"]
+    print(f"  a page: first {first:.0f} µs, last {last:.0f} µs")

@@ -75,8 +75,8 @@ def _curves(plt: Any, rows: Sequence[Row]) -> Any:  # noqa: ANN401  matplotlib's
                 label = f"{CONTENDERS[contender].title}, n^{exponent(curve):.2f}"
                 _line(axis, curve, _COLOURS[contender], label)
         _finish(axis, "hashes, uniform", title)
-    synced = chosen(rows, section="sync", what="update")
-    followed = [(int(row["size"]), float(row["update_bytes"])) for row in synced]
+    synced = chosen(rows, section="sync", what="update", kind=1)
+    followed = [(int(row["size"]), float(row["bytes"])) for row in synced]
     if len(followed) > 1:
         label = f"Hashlight, n^{exponent(followed):.2f}"
         _line(axes.flat[3], followed, _COLOURS["ours-c"], label)

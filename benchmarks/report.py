@@ -11,7 +11,7 @@ from benchmarks.contenders import CONTENDERS
 from benchmarks.curves import exponent, points
 from benchmarks.goals import GOALS, best_faiss
 from benchmarks.options import show_size
-from benchmarks.results import chosen
+from benchmarks.results import chosen, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -262,28 +262,46 @@ def _sync(rows: Sequence[Row]) -> Iterator[str]:
     measured = chosen(rows, section="sync", what="update")
     if not measured:
         return
-    yield "## Following a log"
+    yield "## As a list grows"
+    yield "An update between two nodes on PostgreSQL, less what both do when idle:"
     header = (
-        *("records in the log", "one more: bytes", "one more: CPU ms of the peer"),
-        *("published and copied, records/s", "copied per CPU second of the peer"),
+        *("records in the list", "new records", "bytes between both"),
+        *("CPU ms of the owner", "of the peer"),
+        *("database pages of the owner", "of the peer"),
     )
+    figures = ("bytes", "owner_cpu_ms", "peer_cpu_ms", "owner_pages", "peer_pages")
     lines = [
         [
-            f"{int(row['size']):,}",
-            _number(row["update_bytes"]),
-            _number(row["update_cpu_ms"]),
-            _number(row["copied_per_second"]),
-            _number(row["copied_per_cpu_second"]),
+            show_size(int(row["size"])),
+            f"{int(row['kind']):,}",
+            *(_number(row[it]) for it in figures),
         ]
-        for row in measured
+        for row in sorted(measured, key=lambda row: (row["kind"], row["size"]))
     ]
     yield _table(header, lines)
-    for row in chosen(rows, section="sync", what="bootstrap"):
-        yield (
-            f"A new peer copied and verified all {int(row['size']):,} records in"
-            f" {_number(row['seconds'])} s: {_number(row['per_second'])} a second,"
-            f" {_number(row['per_cpu_second'])} per second of its CPU time."
-        )
+    yield "A new peer on PostgreSQL copies the list, and pages of its copy are read:"
+    header = (
+        *("records", "seconds", "records/s", "per CPU s of the peer's node"),
+        *("most memory, with helper, MB", "first page, µs", "last page, µs"),
+    )
+    lines = [
+        _growth_line(rows, row)
+        for row in chosen(rows, section="sync", what="bootstrap")
+    ]
+    yield _table(header, lines)
+
+
+def _growth_line(rows: Sequence[Row], copied: Row) -> list[str]:
+    wanted = {"section": "sync", "what": "pages", "size": copied["size"]}
+    return [
+        show_size(int(copied["size"])),
+        _number(copied["seconds"]),
+        _number(copied["per_second"]),
+        _number(copied["per_cpu_second"]),
+        _number(copied["peak_mb_with_helper"]),
+        _number(value(rows, "first_us", **wanted)),
+        _number(value(rows, "last_us", **wanted)),
+    ]
 
 
 def _static(rows: Sequence[Row]) -> Iterator[str]:

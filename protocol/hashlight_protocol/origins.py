@@ -9,6 +9,7 @@ Source: SPEC.md#names.
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hashlight_protocol._text import parse_decimal
 from hashlight_protocol.errors import MalformedError
@@ -116,6 +117,7 @@ def log_origin(node: str, list_name: str, epoch: int) -> str:
     return f"{list_id(node, list_name)}/{epoch}"
 
 
+@lru_cache(maxsize=256)
 def parse_origin(text: str) -> LogName:
     """Take an origin apart.
 

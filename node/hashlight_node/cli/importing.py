@@ -14,10 +14,11 @@ import io
 import json
 import os
 import time
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import typer
 
@@ -45,6 +46,18 @@ PATIENCE_SECONDS = 60.0
 """How long a batch is retried while the node is away, for example restarting."""
 
 _UNAVAILABLE = {429, 503}
+
+_UNDER_WAY = 2
+"""Batches sent at once: the node reads one while it waits for the disk with another.
+Their order in the log may be another one than in the file."""
+
+
+class _Sending(NamedTuple):
+    """A batch that was sent, and what will tell that it was published."""
+
+    done: Future[None]
+    number: int
+    batch: list[Row]
 
 
 def import_file(
@@ -107,19 +120,19 @@ class _Import:
         known = self._count("batches")
         with (
             Progress("importing", self._lines, quiet=quiet) as progress,
-            ThreadPoolExecutor(1) as sender,
+            ThreadPoolExecutor(_UNDER_WAY) as sender,
         ):
-            sending: Future[int] | None = None
+            sending: deque[_Sending] = deque()
             for number, batch in enumerate(self._batches()):
                 if number < known:
                     progress.skip(batch[-1].number)
                     continue
-                # The node stores one batch while the next one is read.
-                if sending is not None:
-                    progress.show(sending.result())
-                sending = sender.submit(self._send, number, batch)
-            if sending is not None:
-                progress.show(sending.result())
+                if len(sending) == _UNDER_WAY:
+                    progress.show(self._settle(sending.popleft()))
+                future = sender.submit(self._post, number, batch)
+                sending.append(_Sending(future, number, batch))
+            while sending:
+                progress.show(self._settle(sending.popleft()))
         return {
             "published": self._count("published"),
             "rejected": self._count("rejected"),
@@ -138,25 +151,28 @@ class _Import:
         if batch:
             yield batch
 
-    def _send(self, number: int, batch: list[Row]) -> int:
-        """Send a batch, and give how many rows of the file are done then."""
-        records = [row.record for row in batch if row.record is not None]
+    def _settle(self, sending: _Sending) -> int:
+        """Wait for a batch, and give how many rows of the file are done then."""
+        sending.done.result()
+        batch = sending.batch
         rejected = [row for row in batch if row.record is None]
-        if records:
-            digest = str(self._state["sha256"])[:32]
-            self._post(f"import-{digest}-{self._list}-{number}", records)
         rejects_bytes = self._write_rejects(rejected)
         self._state |= {
-            "batches": number + 1,
-            "published": self._count("published") + len(records),
+            "batches": sending.number + 1,
+            "published": self._count("published") + len(batch) - len(rejected),
             "rejected": self._count("rejected") + len(rejected),
             "rejects_bytes": rejects_bytes,
         }
         self._save()
         return batch[-1].number
 
-    def _post(self, key: str, records: list[Json]) -> None:
+    def _post(self, number: int, batch: list[Row]) -> None:
+        records = [row.record for row in batch if row.record is not None]
+        if not records:
+            return
         path = path_of("lists", self._list, "records")
+        digest = str(self._state["sha256"])[:32]
+        key = f"import-{digest}-{self._list}-{number}"
         give_up_at = time.monotonic() + PATIENCE_SECONDS
         pause_seconds = 0.1
         while True:

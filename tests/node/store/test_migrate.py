@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+UNCHECKED = [
+    ("add_fk", "fk_record_signals_record_id"),
+    ("add_fk", "fk_record_signals_signal_id"),
+    ("add_fk", "fk_records_content_id"),
+    ("add_fk", "fk_records_log_id"),
+]
+"""References that PostgreSQL does not check, by decision."""
+
 
 @pytest.fixture
 def scripts() -> Iterator[Path]:
@@ -73,7 +81,9 @@ def test_the_newest_migration_is_the_one_the_store_expects(scripts: Path) -> Non
 
 def test_migrations_make_exactly_the_schema_of_the_tables(conn: Connection) -> None:
     context = MigrationContext.configure(conn, opts={"compare_type": True})
-    assert compare_metadata(context, metadata) == []
+    lacking = [(it[0], str(it[1].name)) for it in compare_metadata(context, metadata)]
+    is_sqlite = conn.dialect.name == "sqlite"
+    assert sorted(lacking) == ([] if is_sqlite else UNCHECKED)
 
 
 def test_a_migration_can_be_taken_back(url: str, scripts: Path) -> None:

@@ -222,8 +222,7 @@ class PdqIndex:
         if not 0 <= signal_id < DEAD or len(digest) != DIGEST_BYTES:
             raise ValueError("a row is an id of 32 bits and a hash of 32 bytes")
         with self._writing():
-            if self._find(signal_id, digest) is None:
-                self._append(signal_id, digest)
+            self._add(signal_id, digest)
 
     def extend(self, signal_ids: Sequence[int], digests: bytes) -> None:
         """Make hashes findable; signals that already are by them stay as they are.
@@ -237,10 +236,9 @@ class PdqIndex:
         """
         ids, rows = checked_rows(signal_ids, rows_in(digests))
         if len(ids) < self._sizes.bulk_rows:
-            for at, signal_id in enumerate(ids.tolist()):
-                self.add(
-                    signal_id, digests[DIGEST_BYTES * at : DIGEST_BYTES * (at + 1)]
-                )
+            with self._writing():
+                for at, signal_id in enumerate(ids.tolist()):
+                    self._add(signal_id, _digest_at(digests, at))
             return
         is_new = self._known(ids, rows) == 0
         self._load(ids[is_new], rows[is_new])
@@ -275,7 +273,7 @@ class PdqIndex:
         if len(digests) != DIGEST_BYTES * len(ids):
             raise ValueError("every id needs a hash of 32 bytes")
         for at, signal_id in enumerate(ids):
-            self.remove(signal_id, digests[DIGEST_BYTES * at : DIGEST_BYTES * (at + 1)])
+            self.remove(signal_id, _digest_at(digests, at))
 
     def settle(self) -> None:
         """Wait until nothing is left to merge; for measuring, a search needs it not."""
@@ -328,6 +326,10 @@ class PdqIndex:
             if row >= 0:
                 return part, row
         return None
+
+    def _add(self, signal_id: int, digest: bytes) -> None:
+        if self._find(signal_id, digest) is None:
+            self._append(signal_id, digest)
 
     def _append(self, signal_id: int, digest: bytes) -> None:
         active = self._state.deltas[-1]
@@ -437,3 +439,7 @@ class PdqIndex:
             segments.append(merged)
         self._install(tuple(segments), deltas)
         self._merges += 1
+
+
+def _digest_at(digests: bytes, at: int) -> bytes:
+    return digests[DIGEST_BYTES * at : DIGEST_BYTES * (at + 1)]

@@ -9,7 +9,12 @@ import numpy as np
 from hashlight_node.matching.index.delta import Delta
 from hashlight_node.matching.index.kernel import Kernel
 from hashlight_node.matching.index.layout import DIGEST_BYTES, allocate
-from hashlight_node.matching.index.segment import Segment, build_segment
+from hashlight_node.matching.index.segment import (
+    Segment,
+    build_segment,
+    sort_rows,
+    with_tables,
+)
 
 Part = Segment | Delta
 
@@ -90,4 +95,7 @@ def merge(kernel: Kernel, parts: Sequence[Part]) -> Segment | None:
     # Apart from other memory, so that it is given back whole when this is done.
     shape = sum(map(len, rows)), DIGEST_BYTES
     joined = np.concatenate(rows, out=allocate(shape, np.uint8))
-    return build_segment(kernel, joined, np.concatenate(ids))
+    ordered = sort_rows(kernel, joined, np.concatenate(ids))
+    # The tables take three times as much, beside those of all parts.
+    del joined, rows, ids
+    return with_tables(kernel, *ordered)

@@ -88,12 +88,26 @@ def build_segment(
         digests: Hashes, n x 32, in any order; n is at least 1.
         ids: Their ids, below `DEAD`.
     """
+    return with_tables(kernel, *sort_rows(kernel, digests, ids))
+
+
+def sort_rows(
+    kernel: Kernel, digests: NDArray[np.uint8], ids: NDArray[np.uint32]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+    """Copy rows by ascending hash, each pair once; see `build_segment`."""
     rows = allocate(digests.shape, np.uint8)
     sorted_ids = allocate(len(ids), np.uint32)
     count = kernel.sort(digests, ids, rows, sorted_ids)
-    rows, sorted_ids = rows[:count], sorted_ids[:count]
+    return rows[:count], sorted_ids[:count]
+
+
+def with_tables(
+    kernel: Kernel, rows: NDArray[np.uint8], ids: NDArray[np.uint32]
+) -> Segment:
+    """Make a segment of what `sort_rows` gave."""
+    count = len(rows)
     offsets = allocate((BANDS, KEYS + 1), np.uint32)
     following = allocate(BANDS * count + PADDING, np.uint16)
     postings = allocate((BANDS - 1) * count, np.uint32)
     kernel.build(rows, offsets, following, postings)
-    return Segment((rows, sorted_ids, offsets, following, postings))
+    return Segment((rows, ids, offsets, following, postings))
