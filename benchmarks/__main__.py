@@ -29,6 +29,7 @@ from benchmarks import (
     ingest,
     over_http,
     publish,
+    scanning,
     static,
     syncing,
     updates,
@@ -50,6 +51,7 @@ SECTIONS: Final = {
     "static": static.run,
     "ingest": ingest.run,
     "five-peers": five_peers.run,
+    "scan": scanning.run,
 }
 
 _CHECKOUT: Final = Path(__file__).resolve().parents[1]

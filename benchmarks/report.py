@@ -29,7 +29,8 @@ def report(rows: Sequence[Row]) -> str:
     """Write everything that was measured as Markdown."""
     parts = [_machine(rows), *_goals(rows), *_index(rows)]
     parts += [*_curves(rows), *_updates(rows), *_http(rows), *_publish(rows)]
-    parts += [*_sync(rows), *_ingest(rows), *_static(rows), *_crowding(rows)]
+    parts += [*_sync(rows), *_ingest(rows), *_static(rows)]
+    parts += [*_scan(rows), *_crowding(rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -372,6 +373,18 @@ def _ingest(rows: Sequence[Row]) -> Iterator[str]:
             f" matchable after {_number(row['p50_ms'])} ms (p50),"
             f" {_number(row['p99_ms'])} ms (p99)."
         )
+
+
+def _scan(rows: Sequence[Row]) -> Iterator[str]:
+    measured = chosen(rows, section="scan")
+    if not measured:
+        return
+    yield "## A back catalogue"
+    lines = [
+        [row["kind"], show_size(int(row["size"])), _number(row["per_second"])]
+        for row in measured
+    ]
+    yield _table(("stored hashes searched", "rows", "rows/s"), lines)
 
 
 def _crowding(rows: Sequence[Row]) -> Iterator[str]:

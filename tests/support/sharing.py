@@ -69,7 +69,7 @@ class Sharing:
 
 
 def make_sharing(
-    directory: Path, name: str, count: int, *, workers: int = 0
+    directory: Path, name: str, count: int, *, workers: int = 0, url: str | None = None
 ) -> Sharing:
     """Make a node with so many processes; none is started.
 
@@ -78,8 +78,9 @@ def make_sharing(
         name: Node name; in it are letters and dots only.
         count: How many processes.
         workers: How many worker processes each of them has.
+        url: An empty database; one of the server of all tests if not said.
     """
-    url = empty_postgresql(f"hl_{name.replace('.', '_')}_{os.urandom(4).hex()}")
+    url = url or empty_postgresql(f"hl_{name.replace('.', '_')}_{os.urandom(4).hex()}")
     with mock.patch.dict(os.environ, {"HASHLIGHT_STORE_URL": url}):
         made = make_company(directory, name)
     processes = []

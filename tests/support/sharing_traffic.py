@@ -14,11 +14,12 @@ from hashlight_node.local_client import (
     ProblemError,
     path_of,
 )
-from support.companies import matches_of_all
+from support.companies import head, matches, matches_of_all, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hashlight_node.demo.company import Company
     from hashlight_node.local_client import Json
     from support.sharing import Sharing
 
@@ -107,6 +108,17 @@ def insist(
         time.sleep(0.02)
 
 
+def follow(sharing: Sharing, peer: Company) -> Company:
+    """Have a node of another company follow the list `ncii`, which is made."""
+    one = sharing.processes[0]
+    one.client.post("/v1/peers", {"base": peer.base, "vkey": peer.vkey})
+    peer.client.post("/v1/peers", {"base": one.base, "vkey": one.vkey})
+    one.client.post("/v1/lists", {"name": LIST})
+    one.client.post("/v1/grants", {"peer": peer.name, "list": LIST})
+    peer.client.post("/v1/follows", {"peer": one.name, "list": LIST})
+    return peer
+
+
 @dataclass
 class Traffic:
     """Publishes, withdraws and looks up without a pause, and checks every answer.
@@ -193,3 +205,21 @@ class Traffic:
             if number >= len(withdrawn) and not records and is_live:
                 self.wrong.append(f"{asked} was published and does not match")
         time.sleep(0.02)
+
+
+def check_in_the_end(sharing: Sharing, peer: Company, traffic: Traffic) -> None:
+    """Check that nothing is lost, nothing is there twice, and the peer agrees."""
+    assert not traffic.failures, traffic.failures
+    assert not traffic.wrong
+    leader = sharing.leader()
+    size = 1 + len(traffic.published) + len(traffic.withdrawn)
+    until(lambda: head(peer, ORIGIN) == head(leader, ORIGIN), seconds=60)
+    # More would be a record that was written twice.
+    assert head(leader, ORIGIN)[0] == size
+    for company in (*sharing.processes, peer):
+        for md5 in traffic.published:
+            expected = 0 if md5 in traffic.withdrawn else 1
+            assert len(matches(company, f"md5:{md5}")) == expected
+    status = peer.client.get("/v1/status")
+    (row,) = cast("list[Json]", status["lists"])
+    assert row["state"] == "active"

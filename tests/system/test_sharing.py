@@ -33,6 +33,8 @@ from support.sharing_traffic import (
     ORIGIN,
     UNREACHED,
     Traffic,
+    check_in_the_end,
+    follow,
     insist,
     publish,
     publish_to,
@@ -41,7 +43,7 @@ from support.sharing_traffic import (
 from support.stores import drop, server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from hashlight_node.demo.company import Company
@@ -68,14 +70,7 @@ def shield(tmp_path: Path) -> Iterator[Sharing]:
 @pytest.fixture
 def peer(shield: Sharing, make_running: MakeCompany) -> Company:
     """Give a node of another company, which follows the list `ncii` of the first."""
-    made = make_running("beta.example")
-    one = shield.processes[0]
-    one.client.post("/v1/peers", {"base": made.base, "vkey": made.vkey})
-    made.client.post("/v1/peers", {"base": one.base, "vkey": one.vkey})
-    one.client.post("/v1/lists", {"name": LIST})
-    one.client.post("/v1/grants", {"peer": made.name, "list": LIST})
-    made.client.post("/v1/follows", {"peer": one.name, "list": LIST})
-    return made
+    return follow(shield, make_running("beta.example"))
 
 
 def pid_of(company: Company) -> int:
@@ -134,24 +129,6 @@ def signed_size(process: Company) -> int:
     return read_signed(path.read_bytes()).head.tree_size
 
 
-def check_in_the_end(sharing: Sharing, peer: Company, traffic: Traffic) -> None:
-    """Check that nothing is lost, nothing is there twice, and the peer agrees."""
-    assert not traffic.failures, traffic.failures
-    assert not traffic.wrong
-    leader = sharing.leader()
-    size = 1 + len(traffic.published) + len(traffic.withdrawn)
-    until(lambda: head(peer, ORIGIN) == head(leader, ORIGIN), seconds=60)
-    # More would be a record that was written twice.
-    assert head(leader, ORIGIN)[0] == size
-    for company in (*sharing.processes, peer):
-        for md5 in traffic.published:
-            expected = 0 if md5 in traffic.withdrawn else 1
-            assert len(matches(company, f"md5:{md5}")) == expected
-    status = peer.client.get("/v1/status")
-    (row,) = cast("list[Json]", status["lists"])
-    assert row["state"] == "active"
-
-
 def say(line: str) -> None:
     """Print a measurement."""
     sys.stdout.write(line + "\n")
@@ -194,9 +171,15 @@ def _matches_once(company: Company, *values: str) -> bool:
     return [len(it) for it in found] == [1] * len(values)
 
 
+def wait_for_the_server(url: str) -> None:
+    """Do nothing: a session that gives no sign of life is ended by the server."""
+    del url
+
+
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("end", [end_claim, wait_for_the_server])
 def test_who_lost_the_right_while_it_slept_signs_and_answers_nothing_old(
-    shield: Sharing, peer: Company
+    shield: Sharing, peer: Company, end: Callable[[str], None]
 ) -> None:
     old = shield.leader()
     (new,) = shield.others(old)
@@ -205,7 +188,7 @@ def test_who_lost_the_right_while_it_slept_signs_and_answers_nothing_old(
     until(lambda: len(matches(peer, f"md5:{md5}")) == 1)
     pause(old)
     try:
-        end_claim(shield.url)
+        end(shield.url)
         until(lambda: leads(new))
         retract(new.client, ref)
         assert publish(new.client, secrets.token_hex(16))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
 import psycopg
 from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import NullPool
 
 from hashlight_node.store.errors import (
@@ -59,6 +60,15 @@ _OPTIONS: Final = (
     f"-c jit=off -c tcp_keepalives_idle={_IDLE_SECONDS}"
     f" -c tcp_keepalives_interval={_PROBE_SECONDS} -c tcp_keepalives_count={_PROBES}"
     f" -c tcp_user_timeout={_UNANSWERED_MS}"
+)
+# A process that is frozen is answered for by its machine. So whoever has the right to
+# write shows that it runs, and a session that does not is ended.
+_SIGN_OF_LIFE_SECONDS: Final = 2.5
+_FROZEN_MS: Final = 10_000
+_FROZEN_IN_TRANSACTION_MS: Final = 30_000
+_WRITER: Final = (
+    f"{_OPTIONS} -c idle_session_timeout={_FROZEN_MS}"
+    f" -c idle_in_transaction_session_timeout={_FROZEN_IN_TRANSACTION_MS}"
 )
 _READER: Final = (
     rf"{_OPTIONS} -c default_transaction_read_only=on"
@@ -151,11 +161,11 @@ class PostgresqlDatabase:
             DatabaseInUseError: Another process has it.
             DatabaseUnavailableError: The server refuses us.
         """
-        engine = self._engine(1, _OPTIONS)
+        engine = self._engine(1, _WRITER)
         writer = PostgresqlWriter(engine, self)
         try:
             with self._reaching():
-                engine.connect().close()
+                writer.begin()
         except BaseException:
             engine.dispose()
             raise
@@ -216,6 +226,9 @@ class PostgresqlWriter:
         self._claim: int | None = None
         self._last_xid: str | None = None
         self._closing = threading.Event()
+        self._living = threading.Thread(
+            target=self._live, name="store-alive", daemon=True
+        )
 
         @event.listens_for(engine, "connect")
         def claim(session: Session, _: ConnectionPoolEntry) -> None:
@@ -232,6 +245,11 @@ class PostgresqlWriter:
             # comes next would be refused. One that is lost has nothing to give back.
             with suppress(psycopg.Error):
                 session.execute(f"SELECT pg_advisory_unlock({CLAIM})")
+
+    def begin(self) -> None:
+        """Take the right, and from now on show that we run."""
+        self._engine.connect().close()
+        self._living.start()
 
     @property
     def claim(self) -> int | None:
@@ -284,7 +302,17 @@ class PostgresqlWriter:
     def close(self) -> None:
         """Close the session, and with it give the right back."""
         self._closing.set()
+        if self._living.is_alive():
+            self._living.join()
         self._engine.dispose()
+
+    def _live(self) -> None:
+        while not self._closing.wait(_SIGN_OF_LIFE_SECONDS):
+            # That a session is lost, with or without the right, finds out whoever
+            # writes next. One that is busy needs no sign.
+            with suppress(DBAPIError, DatabaseInUseError, PoolTimeoutError):
+                # The engine asks the server before it gives a session away.
+                self._engine.connect().close()
 
     def _take(self, session: Session) -> None:
         session.execute(_DURABLE)

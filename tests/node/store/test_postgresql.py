@@ -189,6 +189,21 @@ async def test_who_lost_the_right_to_write_to_somebody_else_does_not_write(
     await first.close()
 
 
+async def test_who_has_nothing_to_write_keeps_the_right_and_its_session(
+    database: Database,
+) -> None:
+    pid = await database.write(sessions)
+    limit = await database.write(
+        lambda conn: conn.execute(
+            text("SELECT setting::int FROM pg_settings WHERE name = :it"),
+            {"it": "idle_session_timeout"},
+        ).scalar_one()
+    )
+    assert 0 < limit <= 10_000
+    await asyncio.sleep(limit / 1000 + 1)
+    assert await database.write(sessions) == pid
+
+
 async def test_a_write_whose_session_ends_before_its_commit_is_not_done(
     database: Database,
 ) -> None:

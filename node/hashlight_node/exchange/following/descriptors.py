@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from hashlight_node.exchange.errors import PeerPinnedError, UnknownPeerError
@@ -45,7 +46,13 @@ def descriptor_of(peer: Peer) -> Descriptor:
     """
     if not peer.descriptor:
         raise PeerUnavailableError(peer.name, "its descriptor is not known yet")
-    return open_descriptor(peer.descriptor, parse_vkey(peer.identity_vkey))
+    return _opened(peer.descriptor, peer.identity_vkey)
+
+
+@lru_cache(maxsize=256)
+def _opened(raw: bytes, identity_vkey: str) -> Descriptor:
+    # The same bytes say the same, and every request of a peer asks for its keys.
+    return open_descriptor(raw, parse_vkey(identity_vkey))
 
 
 class PeerDescriptors:
