@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import case, literal, select, update
+from sqlalchemy import bindparam, case, literal, select, update
 
 from hashlight_node.model import Log, LogState, Role
 from hashlight_node.store import tables
@@ -29,11 +29,38 @@ from hashlight_protocol import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from sqlalchemy import Connection, Row, Select
+    from sqlalchemy import Connection, Row
 
 _logs = tables.logs
 _tiles = tables.tiles
 _bundles = tables.entry_bundles
+
+# Constants: what every request asks costs a quarter so of what it costs built anew.
+_BY_ORIGIN: Final = select(_logs).where(_logs.c.origin == bindparam("wanted"))
+_BY_ID: Final = select(_logs).where(_logs.c.log_id == bindparam("wanted"))
+_NEWEST: Final = (
+    select(_logs)
+    .where(
+        _logs.c.role == bindparam("of_role"),
+        _logs.c.node == bindparam("of_node"),
+        _logs.c.list_name == bindparam("of_list"),
+    )
+    .order_by(_logs.c.epoch.desc())
+    .limit(1)
+)
+_TILE: Final = select(_tiles.c.hashes).where(
+    _tiles.c.log_id == bindparam("log"),
+    _tiles.c.level == bindparam("at_level"),
+    _tiles.c.tile_index == bindparam("at"),
+)
+_BUNDLE: Final = (
+    select(_bundles.c.entries, _logs.c.tree_size)
+    .join(_logs, _logs.c.log_id == _bundles.c.log_id)
+    .where(
+        _bundles.c.log_id == bindparam("log"),
+        _bundles.c.bundle_index == bindparam("at"),
+    )
+)
 
 
 def insert_log(
@@ -77,22 +104,23 @@ def insert_log(
     )
     if not has_changed(connection, statement.on_conflict_do_nothing()):
         raise LogExistsError(origin)
-    return _one(connection, select(_logs).where(_logs.c.origin == origin))
+    return _log_of(connection.execute(_BY_ORIGIN, {"wanted": origin}).one())
 
 
 def find_log(connection: Connection, origin: str) -> Log | None:
     """Look a log up by its origin."""
-    return _find(connection, select(_logs).where(_logs.c.origin == origin))
+    row = connection.execute(_BY_ORIGIN, {"wanted": origin}).one_or_none()
+    return None if row is None else _log_of(row)
 
 
 def find_own_log(connection: Connection, node: str, list_name: str) -> Log | None:
     """Look up the newest log of one of our lists."""
-    return _find(connection, _newest(Role.OWN, node, list_name))
+    return _find_newest(connection, Role.OWN, node, list_name)
 
 
 def find_followed_log(connection: Connection, node: str, list_name: str) -> Log | None:
     """Look up the newest log that we hold of a peer's list."""
-    return _find(connection, _newest(Role.FOLLOWED, node, list_name))
+    return _find_newest(connection, Role.FOLLOWED, node, list_name)
 
 
 def logs_of_list(connection: Connection, node: str, list_name: str) -> list[Log]:
@@ -265,13 +293,8 @@ def read_tile(
     connection: Connection, log_id: int, level: int, index: int
 ) -> bytes | None:
     """Read a tile as wide as it is stored; narrower ones are prefixes of it."""
-    return connection.execute(
-        select(_tiles.c.hashes).where(
-            _tiles.c.log_id == log_id,
-            _tiles.c.level == level,
-            _tiles.c.tile_index == index,
-        )
-    ).scalar()
+    wanted = {"log": log_id, "at_level": level, "at": index}
+    return connection.execute(_TILE, wanted).scalar()
 
 
 def tile_fetcher(connection: Connection, log_id: int) -> Callable[[int, int], bytes]:
@@ -344,30 +367,16 @@ def read_entries_at(
     return found
 
 
-def _newest(role: Role, node: str, list_name: str) -> Select[Any]:
-    return (
-        select(_logs)
-        .where(
-            _logs.c.role == role.value,
-            _logs.c.node == node,
-            _logs.c.list_name == list_name,
-        )
-        .order_by(_logs.c.epoch.desc())
-        .limit(1)
-    )
-
-
-def _find(connection: Connection, query: Select[Any]) -> Log | None:
-    row = connection.execute(query).one_or_none()
+def _find_newest(
+    connection: Connection, role: Role, node: str, list_name: str
+) -> Log | None:
+    wanted = {"of_role": role.value, "of_node": node, "of_list": list_name}
+    row = connection.execute(_NEWEST, wanted).one_or_none()
     return None if row is None else _log_of(row)
 
 
-def _one(connection: Connection, query: Select[Any]) -> Log:
-    return _log_of(connection.execute(query).one())
-
-
 def _reload(connection: Connection, log: Log) -> Log:
-    return _one(connection, select(_logs).where(_logs.c.log_id == log.log_id))
+    return _log_of(connection.execute(_BY_ID, {"wanted": log.log_id}).one())
 
 
 def _log_of(row: Row[Any]) -> Log:
@@ -382,11 +391,8 @@ def _log_of(row: Row[Any]) -> Log:
 def _stored_bundle(
     connection: Connection, log_id: int, bundle_index: int
 ) -> tuple[bytes, int] | None:
-    row = connection.execute(
-        select(_bundles.c.entries, _logs.c.tree_size)
-        .join(_logs, _logs.c.log_id == _bundles.c.log_id)
-        .where(_bundles.c.log_id == log_id, _bundles.c.bundle_index == bundle_index)
-    ).one_or_none()
+    wanted = {"log": log_id, "at": bundle_index}
+    row = connection.execute(_BUNDLE, wanted).one_or_none()
     if row is None:
         return None
     return row.entries, min(TILE_WIDTH, row.tree_size - bundle_index * TILE_WIDTH)

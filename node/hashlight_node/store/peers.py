@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, NotRequired, TypedDict, Unpack
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import bindparam, delete, or_, select, update
 
 from hashlight_node.model import Follow, FollowState, Grant, Peer, PeerState
 from hashlight_node.store import tables
@@ -33,6 +33,27 @@ _GRANT_COLUMNS = (
     _grants.c.may_relay,
 )
 _FOLLOW_COLUMNS = (*_follows.c, _peers.c.name)
+
+# Constants: what every request asks costs a quarter so of what it costs built anew.
+_BY_NAME: Final = select(_peers).where(_peers.c.name == bindparam("wanted"))
+_HAS_GRANT: Final = select(_grants.c.grant_id).where(
+    _grants.c.peer_id == bindparam("peer"), _grants.c.list_name == bindparam("list")
+)
+_VERSION: Final = select(_versions.c.version).where(
+    _versions.c.peer_id == bindparam("peer")
+)
+_GRANTS: Final[Select[Any]] = select(*_GRANT_COLUMNS).join(
+    _peers, _peers.c.peer_id == _grants.c.peer_id
+)
+_GRANT: Final[Select[Any]] = _GRANTS.where(
+    _grants.c.peer_id == bindparam("peer"), _grants.c.list_name == bindparam("list")
+)
+_FOLLOWS: Final[Select[Any]] = select(*_FOLLOW_COLUMNS).join(
+    _peers, _peers.c.peer_id == _follows.c.peer_id
+)
+_FOLLOW: Final[Select[Any]] = _FOLLOWS.where(
+    _follows.c.peer_id == bindparam("peer"), _follows.c.list_name == bindparam("list")
+)
 
 
 class NewPeer(TypedDict):
@@ -71,13 +92,12 @@ def insert_peer(connection: Connection, **peer: Unpack[NewPeer]) -> Peer:
     statement = upsert(connection, _peers).values(values).on_conflict_do_nothing()
     if not has_changed(connection, statement):
         raise PeerExistsError(peer["name"])
-    query = select(_peers).where(_peers.c.name == peer["name"])
-    return peer_of_row(connection.execute(query).one())
+    return peer_of_row(connection.execute(_BY_NAME, {"wanted": peer["name"]}).one())
 
 
 def find_peer(connection: Connection, name: str) -> Peer | None:
     """Look a peer up by its node name."""
-    row = connection.execute(select(_peers).where(_peers.c.name == name)).one_or_none()
+    row = connection.execute(_BY_NAME, {"wanted": name}).one_or_none()
     return None if row is None else peer_of_row(row)
 
 
@@ -170,10 +190,8 @@ def insert_grant(
     )
     if has_changed(connection, replacing):
         _count_up(connection, peer_id)
-    query = _select_grants().where(
-        _grants.c.peer_id == peer_id, _grants.c.list_name == list_name
-    )
-    return _grant_of(connection.execute(query).one())
+    wanted = {"peer": peer_id, "list": list_name}
+    return _grant_of(connection.execute(_GRANT, wanted).one())
 
 
 def delete_grant(connection: Connection, peer_id: int, list_name: str) -> bool:
@@ -203,24 +221,20 @@ def granted_scope(
 
 def has_grant(connection: Connection, peer_id: int, list_name: str) -> bool:
     """Tell whether a peer may fetch one of our lists."""
-    query = select(_grants.c.grant_id).where(
-        _grants.c.peer_id == peer_id, _grants.c.list_name == list_name
-    )
-    return connection.execute(query).first() is not None
+    wanted = {"peer": peer_id, "list": list_name}
+    return connection.execute(_HAS_GRANT, wanted).first() is not None
 
 
 def find_grant(connection: Connection, peer_id: int, list_name: str) -> Grant | None:
     """Look up a peer's right to fetch one of our lists, and how far it goes."""
-    query = _select_grants().where(
-        _grants.c.peer_id == peer_id, _grants.c.list_name == list_name
-    )
-    row = connection.execute(query).one_or_none()
+    wanted = {"peer": peer_id, "list": list_name}
+    row = connection.execute(_GRANT, wanted).one_or_none()
     return None if row is None else _grant_of(row)
 
 
 def list_grants(connection: Connection) -> list[Grant]:
     """List all rights that we have given, by peer and list."""
-    query = _select_grants().order_by(_peers.c.name, _grants.c.list_name)
+    query = _GRANTS.order_by(_peers.c.name, _grants.c.list_name)
     return [_grant_of(row) for row in connection.execute(query)]
 
 
@@ -231,15 +245,14 @@ def grants_of(connection: Connection, peer_id: int) -> tuple[int, list[Grant]]:
         A version that grows with each change, 0 before the first, and the rights.
     """
     version = grants_version(connection, peer_id)
-    grants = _select_grants().where(_grants.c.peer_id == peer_id)
+    grants = _GRANTS.where(_grants.c.peer_id == peer_id)
     rows = connection.execute(grants.order_by(_grants.c.list_name))
     return version, [_grant_of(row) for row in rows]
 
 
 def grants_version(connection: Connection, peer_id: int) -> int:
     """Give the version of a peer's rights; 0 before the first."""
-    query = select(_versions.c.version).where(_versions.c.peer_id == peer_id)
-    version: int | None = connection.execute(query).scalar()
+    version: int | None = connection.execute(_VERSION, {"peer": peer_id}).scalar()
     return version or 0
 
 
@@ -265,24 +278,20 @@ def insert_follow(
         followed_at=now,
     )
     connection.execute(statement.on_conflict_do_nothing())
-    query = _select_follows().where(
-        _follows.c.peer_id == peer_id, _follows.c.list_name == list_name
-    )
-    return _follow_of(connection.execute(query).one())
+    wanted = {"peer": peer_id, "list": list_name}
+    return _follow_of(connection.execute(_FOLLOW, wanted).one())
 
 
 def find_follow(connection: Connection, peer_id: int, list_name: str) -> Follow | None:
     """Look up whether we copy a peer's list, and where that stands."""
-    query = _select_follows().where(
-        _follows.c.peer_id == peer_id, _follows.c.list_name == list_name
-    )
-    row = connection.execute(query).one_or_none()
+    wanted = {"peer": peer_id, "list": list_name}
+    row = connection.execute(_FOLLOW, wanted).one_or_none()
     return None if row is None else _follow_of(row)
 
 
 def list_follows(connection: Connection) -> list[Follow]:
     """List what we copy, by peer and list."""
-    query = _select_follows().order_by(_peers.c.name, _follows.c.list_name)
+    query = _FOLLOWS.order_by(_peers.c.name, _follows.c.list_name)
     return [_follow_of(row) for row in connection.execute(query)]
 
 
@@ -368,14 +377,6 @@ def _count_up(connection: Connection, peer_id: int) -> None:
             set_={"version": _versions.c.version + 1},
         )
     )
-
-
-def _select_grants() -> Select[Any]:
-    return select(*_GRANT_COLUMNS).join(_peers, _peers.c.peer_id == _grants.c.peer_id)
-
-
-def _select_follows() -> Select[Any]:
-    return select(*_FOLLOW_COLUMNS).join(_peers, _peers.c.peer_id == _follows.c.peer_id)
 
 
 def peer_of_row(row: Row[Any]) -> Peer:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 
 from hashlight_node.model import Scope, Token
 from hashlight_node.store.tables import idempotency
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from sqlalchemy import Connection, Row, Select
+
+_TOKENS: Final[Select[Any]] = select(
+    _tokens.c.token_id, _tokens.c.label, _tokens.c.scopes, _tokens.c.created_at
+)
+_BY_HASH: Final = _TOKENS.where(_tokens.c.token_hash == bindparam("wanted"))
 
 
 def insert_token(
@@ -44,14 +49,13 @@ def insert_token(
 
 def find_token(connection: Connection, token_hash: bytes) -> Token | None:
     """Look a token up by the hash of its secret."""
-    query = _select().where(_tokens.c.token_hash == token_hash)
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(_BY_HASH, {"wanted": token_hash}).one_or_none()
     return None if row is None else _token_of(row)
 
 
 def list_tokens(connection: Connection) -> list[Token]:
     """List all tokens, oldest first."""
-    query = _select().order_by(_tokens.c.token_id)
+    query = _TOKENS.order_by(_tokens.c.token_id)
     return [_token_of(row) for row in connection.execute(query)]
 
 
@@ -61,12 +65,6 @@ def delete_token(connection: Connection, token_id: int) -> bool:
     connection.execute(delete(idempotency).where(idempotency.c.token_id == token_id))
     statement = delete(_tokens).where(_tokens.c.token_id == token_id)
     return connection.execute(statement).rowcount > 0
-
-
-def _select() -> Select[Any]:
-    return select(
-        _tokens.c.token_id, _tokens.c.label, _tokens.c.scopes, _tokens.c.created_at
-    )
 
 
 def _token_of(row: Row[Any]) -> Token:
