@@ -101,7 +101,7 @@ def _peak_mb(process: int) -> int:
     """Tell the most memory that a process has had, files that it maps included."""
     try:
         lines = Path(f"/proc/{process}/status").read_text("ascii").splitlines()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return 0
     sizes = [int(it.split()[1]) for it in lines if it.startswith("VmHWM:")]
     return sizes[0] // 1024 if sizes else 0

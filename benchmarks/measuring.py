@@ -12,6 +12,7 @@ import gc
 import math
 import os
 import platform
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,7 +86,8 @@ def children_of(process: int) -> list[int]:
     """Give the processes that a process has started and that still run."""
     children: list[int] = []
     for task in Path(f"/proc/{process}/task").iterdir():
-        children.extend(map(int, (task / "children").read_text("ascii").split()))
+        with suppress(FileNotFoundError, ProcessLookupError):  # A thread has ended.
+            children.extend(map(int, (task / "children").read_text("ascii").split()))
     return children
 
 

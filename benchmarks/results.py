@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = "dict[str, Any]"
 
-_KEYS: Final = ("section", "what", "distribution", "size", "contender", "kind", "way")
+_KEYS: Final = (
+    *("section", "what", "distribution", "size"),
+    *("contender", "kind", "way", "store"),
+)
 
 
 class Results:

@@ -308,9 +308,11 @@ class PostgresqlWriter:
 
     def _live(self) -> None:
         while not self._closing.wait(_SIGN_OF_LIFE_SECONDS):
-            # That a session is lost, with or without the right, finds out whoever
-            # writes next. One that is busy needs no sign.
-            with suppress(DBAPIError, DatabaseInUseError, PoolTimeoutError):
+            # Whoever writes next finds out that a session is lost, with or without the
+            # right. One that is busy needs no sign.
+            with suppress(
+                DBAPIError, psycopg.Error, DatabaseInUseError, PoolTimeoutError
+            ):
                 # The engine asks the server before it gives a session away.
                 self._engine.connect().close()
 

@@ -59,6 +59,9 @@ _FEW: Final = 8
 
 _ARRAY: Final = 10_000
 
+_MANY: Final = 100
+"""Rows from which on it pays to look which columns they use."""
+
 
 def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
     """Start an INSERT that can go on with `on_conflict_do_…`."""
@@ -132,11 +135,12 @@ def insert_rows(
     """
     if not rows:
         return
+    names, used = _used_columns(table, rows)
     if connection.dialect.name == "postgresql":
-        _copy(connection, table, rows)
+        _copy(connection, table, names, used)
         return
-    sql, _ = _compiled(connection.dialect.name, _insert_into(table))
-    connection.exec_driver_sql(sql, list(rows))
+    sql, _ = _compiled(connection.dialect.name, _insert_into(table, names))
+    connection.exec_driver_sql(sql, used)
 
 
 def update_rows(
@@ -159,27 +163,59 @@ def update_rows(
         connection.exec_driver_sql(sql, list(map(itemgetter(*names), rows)))
 
 
+def _used_columns(
+    table: Table, rows: Sequence[tuple[Any, ...]]
+) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """Leave out the columns that are null in all of many rows.
+
+    Most are in most records, and drivers take longer over a None than over a number.
+    """
+    names, nullable = _columns(table)
+    if len(rows) < _MANY:
+        return names, list(rows)
+    empty = {at for at in nullable if all(row[at] is None for row in rows)}
+    if not empty:
+        return names, list(rows)
+    kept = [at for at in range(len(names)) if at not in empty]
+    return tuple(names[at] for at in kept), list(map(itemgetter(*kept), rows))
+
+
+@cache
+def _columns(table: Table) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Name a table's columns, and tell at which places nothing means null."""
+    optional = tuple(
+        at
+        for at, it in enumerate(table.columns)
+        if it.nullable and it.server_default is None
+    )
+    return tuple(table.columns.keys()), optional
+
+
 def _copy(
-    connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]
+    connection: Connection,
+    table: Table,
+    names: tuple[str, ...],
+    rows: Sequence[tuple[Any, ...]],
 ) -> None:
     # Five times as fast as one INSERT after another.
     cursor = connection.connection.cursor()
-    with cursor.copy(_copy_into(table)) as copy:
-        copy.set_types([_POSTGRESQL_TYPES[type(it.type)] for it in table.columns])
+    with cursor.copy(_copy_into(table, names)) as copy:
+        types = [_POSTGRESQL_TYPES[type(table.columns[it].type)] for it in names]
+        copy.set_types(types)
         for row in rows:
             copy.write_row(row)
     cursor.close()
 
 
 @cache
-def _copy_into(table: Table) -> str:
-    names = ", ".join(f'"{name}"' for name in table.columns.keys())  # noqa: SIM118 -- they give columns
-    return f'COPY "{table.name}" ({names}) FROM STDIN (FORMAT BINARY)'
+def _copy_into(table: Table, names: tuple[str, ...]) -> str:
+    columns = ", ".join(f'"{name}"' for name in names)
+    return f'COPY "{table.name}" ({columns}) FROM STDIN (FORMAT BINARY)'
 
 
 @cache
-def _insert_into(table: Table) -> Insert:
-    return insert(table).values(dict.fromkeys(table.columns.keys()))
+def _insert_into(table: Table, names: tuple[str, ...]) -> Insert:
+    return insert(table).values(dict.fromkeys(names))
 
 
 @cache

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import bindparam, select, update
 
 from hashlight_node.store.statements import insert_rows, rows_where_in, update_rows
-from hashlight_node.store.tables import contents
+from hashlight_node.store.tables import contents, peers
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -51,3 +51,19 @@ def test_rows_are_found_by_many_values(conn: Connection, count: int) -> None:
     wanted = list(range(1, count + 1, 2))
     rows = rows_where_in(conn, QUERY, COLUMNS.content_id, [*wanted, count + 7])
     assert sorted(row.content_id for row in rows) == wanted
+
+
+@pytest.mark.parametrize("at", [None, 0, 99, 149])
+def test_a_column_that_one_row_of_many_uses_is_stored(
+    conn: Connection, at: int | None
+) -> None:
+    rows = [
+        (
+            *(number, f"p{number}.example", "https://p.example", "vkey", b"d", 1),
+            *("active", 7, 8 if number == at else None, 1),
+        )
+        for number in range(150)
+    ]
+    insert_rows(conn, peers, rows)
+    found = conn.execute(select(peers).order_by(peers.c.peer_id)).all()
+    assert [tuple(row) for row in found] == rows
