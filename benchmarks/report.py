@@ -27,7 +27,7 @@ _MANY: Final = 100  # figures from here on are shown without decimals
 
 def report(rows: Sequence[Row]) -> str:
     """Write everything that was measured as Markdown."""
-    parts = [_machine(rows), *_goals(rows), *_index(rows)]
+    parts = [*_machines(rows), *_goals(rows), *_index(rows)]
     parts += [*_curves(rows), *_updates(rows), *_http(rows), *_publish(rows)]
     parts += [*_sync(rows), *_ingest(rows), *_static(rows)]
     parts += [*_scan(rows), *_crowding(rows)]
@@ -65,19 +65,24 @@ def _ratio(figure: float, other: float | None) -> float | None:
     return figure / other if other else None
 
 
-def _machine(rows: Sequence[Row]) -> str:
+def _machines(rows: Sequence[Row]) -> Iterator[str]:
+    """Say on which machine each day's commands ran."""
     found = chosen(rows, section="machine")
-    if not found:
-        return ""
-    row = found[-1]
-    versions = ", ".join(f"{name} {it}" for name, it in row["versions"].items())
-    commands = "; ".join(f"`{it['what']}`" for it in found)
-    return (
-        f"Measured on {row['date']}: {row['processor']}, {row['cores']} cores,"
-        f" {row['cache']} of third-level cache, {row['memory_gb']} GB of memory,"
-        f" {row['system']}, Python {row['python']}, {versions};"
-        f" index kernel: {row['kernel']}. Command: {commands}."
-    )
+    for date in sorted({it["date"] for it in found}):
+        some = chosen(found, date=date)
+        row = some[-1]
+        versions = ", ".join(
+            f"{name} {it}"
+            for name, it in row["versions"].items()
+            if it != "not installed"
+        )
+        commands = "; ".join(f"`{it['what']}`" for it in some)
+        yield (
+            f"Measured on {date}: {row['processor']}, {row['cores']} cores,"
+            f" {row['cache']} of third-level cache, {row['memory_gb']} GB of memory,"
+            f" {row['system']}, Python {row['python']}, {versions};"
+            f" index kernel: {row['kernel']}. Command: {commands}."
+        )
 
 
 def _goals(rows: Sequence[Row]) -> Iterator[str]:
