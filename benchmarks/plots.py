@@ -75,17 +75,23 @@ def _curves(plt: Any, rows: Sequence[Row]) -> Any:  # noqa: ANN401  matplotlib's
                 label = f"{CONTENDERS[contender].title}, n^{exponent(curve):.2f}"
                 _line(axis, curve, _COLOURS[contender], label)
         _finish(axis, "hashes, uniform", title)
-    synced = chosen(rows, section="sync", what="update", kind=1)
-    followed = [(int(row["size"]), float(row["bytes"])) for row in synced]
-    if len(followed) > 1:
-        label = f"Hashlight, n^{exponent(followed):.2f}"
-        _line(axes.flat[3], followed, _COLOURS["ours-c"], label)
-        title = "bytes between two nodes for one more record"
-        _finish(axes.flat[3], "records in the log", title)
-    else:
-        axes.flat[3].set_axis_off()
+    _updates(axes.flat[3], chosen(rows, section="sync", what="update"))
     figure.tight_layout()
     return None if is_empty else figure
+
+
+def _updates(axis: Any, rows: Sequence[Row]) -> None:  # noqa: ANN401  matplotlib's
+    """Draw what goes between two nodes, on an axis on which flat looks flat."""
+    for many, colour in ((1, _COLOURS["ours-c"]), (1000, _COLOURS["ours-numpy"])):
+        curve = [(row["size"], row["bytes"]) for row in chosen(rows, kind=many)]
+        if len(curve) > 1:
+            label = f"{many:,} new, n^{abs(exponent(curve)):.2f}"
+            _line(axis, curve, colour, label)
+    if not axis.lines:
+        axis.set_axis_off()
+        return
+    _finish(axis, "records in the list", "bytes between two nodes for new records")
+    axis.set_ylim(1e3, 1e6)
 
 
 def _finish(axis: Any, x_label: str, title: str) -> None:  # noqa: ANN401  matplotlib's
