@@ -108,7 +108,13 @@ async def test_an_erasure_is_missing_from_the_peer_that_is_away_until_it_comes_b
     )
 
     await beta.start()
-    await until(partial(is_complete, shield, ref))
+
+    async def is_confirmed() -> bool:
+        # What waits before it tries again waits for this clock.
+        clock.advance(1)
+        return await is_complete(shield, ref)
+
+    await until(is_confirmed)
     assert await beta.matches(0) == 0
     assert (await shield.node.use_cases.inspect.status()).alerts == ()
     assert (await standing_of(shield, beta.name)).overdue is None
