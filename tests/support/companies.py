@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import time
+import tomllib
 from collections.abc import Callable, Sequence
 from typing import cast
 
 from hashlight_node.demo.company import Company
 from hashlight_node.local_client import Json
+from support.stores import IS_POSTGRESQL
 
 MakeCompany = Callable[[str], Company]
+
+
+def store_of(company: Company) -> str:
+    """Give the URL of a company's database."""
+    if not IS_POSTGRESQL:
+        return f"sqlite:///{company.directory / 'hashlight.db'}"
+    settings = tomllib.loads(company.config.read_text("utf-8"))
+    return str(settings["store"]["url"])
 
 
 def cli(company: Company, *arguments: str) -> Json:

@@ -122,6 +122,26 @@ def restore(directory: Path, name: str = "backup") -> None:
     shutil.copyfile(directory / f"{name}.db", directory / "hashlight.db")
 
 
+def duplicate(url: str, file: Path) -> str:
+    """Copy a database that nobody has open, to a file if it is one; give its URL."""
+    if IS_POSTGRESQL:
+        name = make_url(url).database
+        return _copy(str(name), f"{name}_copy")
+    shutil.copyfile(database_path(url), file)
+    return f"sqlite:///{file}"
+
+
+def replace(url: str, copy: str) -> None:
+    """Put a copy in the place of a database, which nobody has open."""
+    if IS_POSTGRESQL:
+        _copy(str(make_url(copy).database), str(make_url(url).database))
+        return
+    path = database_path(url)
+    for file in path.parent.glob(f"{path.name}-*"):
+        file.unlink()
+    shutil.copyfile(database_path(copy), path)
+
+
 def _copy(source: str, target: str) -> str:
     drop(target)
     with server().connect() as connection:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from sqlalchemy.engine import make_url
 
-from support.companies import cli, head, introduce, matches, until
+from support.companies import cli, head, introduce, matches, store_of, until
+from support.stores import IS_POSTGRESQL, duplicate, replace
 
 if TYPE_CHECKING:
     from hashlight_node.demo.company import Company
@@ -28,14 +29,12 @@ def restored(make_running: MakeCompany) -> tuple[Company, Company]:
     cli(platform, "follow", hotline.name, "ncii")
     cli(hotline, "publish", "ncii", "--signal", f"md5:{'a' * 32}")
     hotline.stop()
-    shutil.copyfile(hotline.directory / "hashlight.db", hotline.directory / "backup")
+    backup = duplicate(store_of(hotline), hotline.directory / "backup")
     hotline.start()
     cli(hotline, "publish", "ncii", "--signal", f"md5:{'b' * 32}")
     until(lambda: head(platform, ORIGIN) == head(hotline, ORIGIN))
     hotline.stop()
-    for file in hotline.directory.glob("hashlight.db-*"):
-        file.unlink()
-    shutil.copyfile(hotline.directory / "backup", hotline.directory / "hashlight.db")
+    replace(store_of(hotline), backup)
     hotline.start()
     return hotline, platform
 
@@ -78,7 +77,12 @@ def test_a_second_process_on_one_identity_says_so_and_ends(
     hotline, _ = restored
     text = hotline.config.read_text(encoding="utf-8")
     other = hotline.directory / "second.toml"
-    other.write_text(f'{text}\n[store]\nurl = "sqlite:///backup"\n', encoding="utf-8")
+    if IS_POSTGRESQL:
+        name = str(make_url(store_of(hotline)).database)
+        text = text.replace(name, f"{name}_copy")
+    else:
+        text += '\n[store]\nurl = "sqlite:///backup"\n'
+    other.write_text(text, encoding="utf-8")
     second = hotline.run("serve", "-c", str(other))
     assert second.returncode == 1
     assert b"another process signs for this node" in second.stderr
