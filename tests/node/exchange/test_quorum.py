@@ -155,7 +155,8 @@ def claimed(note: bytes, impostor: Ed25519Signer) -> bytes:
     right = parse_note(append_signatures(note, line)).signatures[-1].blob
     assert blob != right
     changed = bytearray(append_signatures(note, line))
-    changed[-6] ^= 1  # Within the signature's base64, not its padding.
+    # Within the signature's base64, not its padding, and base64 still.
+    changed[-6] = ord("B") if changed[-6] == ord("A") else ord("A")
     return bytes(changed)
 
 
