@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
+from collections import deque
 from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,15 +47,22 @@ async def until(
             await asyncio.sleep(0.02)
 
 
+_given: deque[int] = deque(maxlen=1000)
+
+
 def free_port() -> int:
     """Give a port of loopback on which nobody listens now.
 
     Below those that the system gives to connections: one of them could take it before
     the node listens. Not by `random`, which hypothesis seeds: processes that test at
-    the same time would draw the same ports.
+    the same time would draw the same ports. None of the last ones again: whoever asked
+    for those may not listen yet, a node asks for two at once.
     """
     while True:
         port = 10_240 + secrets.randbelow(32_768 - 10_240)
+        if port in _given:
+            continue
+        _given.append(port)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
