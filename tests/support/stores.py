@@ -114,12 +114,10 @@ def back_up(directory: Path, name: str = "backup") -> str:
 
 def restore(directory: Path, name: str = "backup") -> None:
     """Put a copy in the place of the database of a directory, which nobody has open."""
+    copy = f"sqlite:///{directory / name}.db"
     if IS_POSTGRESQL:
-        _copy(name_of(directory / name), name_of(directory))
-        return
-    for file in directory.glob("hashlight.db-*"):
-        file.unlink()
-    shutil.copyfile(directory / f"{name}.db", directory / "hashlight.db")
+        copy = url_of(name_of(directory / name))
+    replace(make_store(directory), copy)
 
 
 def duplicate(url: str, file: Path) -> str:
